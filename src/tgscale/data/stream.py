@@ -1,0 +1,167 @@
+"""The event stream: what every other line of the house works on.
+
+A stream is a handful of NumPy columns (often memory-mapped, see :mod:`tgscale.data.store`) and never changes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from tgscale.data.index import PairIndex, TCSR, build_pair_index, build_tcsr
+from tgscale.errors import DataError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Event-id borders of the three parts of a stream: ``[0, train) [train, val) [val, test)``."""
+
+    train: int
+    val: int
+    test: int
+
+    def range(self, part: str) -> tuple[int, int]:
+        """First and one-past-last event id of ``"train"``, ``"val"`` or ``"test"``."""
+        return {"train": (0, self.train), "val": (self.train, self.val), "test": (self.val, self.test)}[part]
+
+
+@dataclass(frozen=True, eq=False)
+class EventStream:
+    """A time-sorted stream of events (a continuous-time dynamic graph).
+
+    Attributes:
+        src, dst: node ids, shape ``[E]``, int32 or int64, in ``[0, num_nodes)``.
+        time: shape ``[E]``, int64, non-decreasing, in ``time_unit``.
+        num_nodes: number of nodes ``N``.
+        edge_features: shape ``[E, F]``, float32, or None.
+        node_features: shape ``[N, G]``, float32, or None.
+        label: one integer per event, shape ``[E]``, or None.
+        num_sources: for a bipartite stream, sources are ``[0, num_sources)`` and destinations the rest; else None.
+        source_split: the split that the source brought with it, or None.
+        time_unit: what one step of ``time`` is: ``"s"``, ``"ms"``, ``"us"``, ``"ns"``, or ``"step"``.
+        name: for reports.
+        path: the data directory it was opened from, or None.
+    """
+
+    src: np.ndarray
+    dst: np.ndarray
+    time: np.ndarray
+    num_nodes: int
+    edge_features: np.ndarray | None = None
+    node_features: np.ndarray | None = None
+    label: np.ndarray | None = None
+    num_sources: int | None = None
+    source_split: Split | None = None
+    time_unit: str = "s"
+    name: str = "events"
+    path: Path | None = None
+    stored_tcsr: TCSR | None = None
+    stored_pairs: PairIndex | None = None
+
+    @classmethod
+    def from_arrays(
+        cls,
+        src: np.ndarray,
+        dst: np.ndarray,
+        time: np.ndarray,
+        *,
+        num_nodes: int | None = None,
+        edge_features: np.ndarray | None = None,
+        node_features: np.ndarray | None = None,
+        label: np.ndarray | None = None,
+        num_sources: int | None = None,
+        time_unit: str = "s",
+        name: str = "events",
+    ) -> EventStream:
+        """Make a stream in memory. Events are sorted by time; events of equal time keep their order.
+
+        Raises:
+            DataError: empty input, columns of different length, ids out of range, negative or non-integer time,
+                features that are not finite.
+        """
+        src, dst, time = np.asarray(src), np.asarray(dst), np.asarray(time)
+        if len(src) == 0:
+            raise DataError("no events given: src is empty. A stream needs at least one event.")
+        for name_, column in (("dst", dst), ("time", time), ("edge_features", edge_features), ("label", label)):
+            if column is not None and len(column) != len(src):
+                raise DataError(f"{name_} has {len(column)} rows, src has {len(src)}: give one row per event.")
+        if not (np.issubdtype(time.dtype, np.integer)):
+            raise DataError(f"time is {time.dtype}: convert to int64 first (a finer unit keeps fractions).")
+        if time.min() < 0:
+            raise DataError(f"time is negative at row {int(np.argmin(time))} ({time.min()}): shift it to start at 0.")
+        highest = int(max(src.max(), dst.max()))
+        num_nodes = highest + 1 if num_nodes is None else num_nodes
+        if min(src.min(), dst.min()) < 0 or highest >= num_nodes:
+            raise DataError(f"node ids must lie in [0, {num_nodes}); found {min(src.min(), dst.min())} to {highest}.")
+        if node_features is not None and len(node_features) != num_nodes:
+            raise DataError(f"node_features has {len(node_features)} rows for {num_nodes} nodes: give one per node.")
+        for name_, table in (("edge_features", edge_features), ("node_features", node_features)):
+            if table is not None and not np.isfinite(table).all():
+                bad = int(np.argwhere(~np.isfinite(np.asarray(table)).reshape(len(table), -1).all(axis=1))[0, 0])
+                raise DataError(f"{name_} has a value that is not finite in row {bad}: fill or drop it.")
+        order = np.argsort(time, kind="stable")
+        id_type = np.int32 if num_nodes < 2**31 else np.int64
+        return cls(
+            src=src[order].astype(id_type),
+            dst=dst[order].astype(id_type),
+            time=time[order].astype(np.int64),
+            num_nodes=num_nodes,
+            edge_features=None if edge_features is None else np.ascontiguousarray(edge_features[order], np.float32),
+            node_features=None if node_features is None else np.ascontiguousarray(node_features, np.float32),
+            label=None if label is None else np.asarray(label)[order],
+            num_sources=num_sources,
+            time_unit=time_unit,
+            name=name,
+        )
+
+    @property
+    def num_events(self) -> int:
+        return len(self.src)
+
+    @property
+    def edge_dim(self) -> int:
+        """Width of the edge features; 0 when there are none."""
+        return 0 if self.edge_features is None else self.edge_features.shape[1]
+
+    @property
+    def node_dim(self) -> int:
+        """Width of the node features; 0 when there are none."""
+        return 0 if self.node_features is None else self.node_features.shape[1]
+
+    @cached_property
+    def tcsr(self) -> TCSR:
+        """Per-node adjacency sorted by event id: from the store, or built on first use."""
+        return self.stored_tcsr or build_tcsr(self.src, self.dst, self.num_nodes)
+
+    @cached_property
+    def pairs(self) -> PairIndex:
+        """Index (node, partner, event): from the store, or built on first use."""
+        return self.stored_pairs or build_pair_index(self.src, self.dst, self.num_nodes)
+
+    @cached_property
+    def destinations(self) -> np.ndarray:
+        """The distinct destination nodes of the whole stream, sorted, int64."""
+        seen = np.zeros(self.num_nodes, dtype=bool)
+        seen[self.dst] = True
+        return np.flatnonzero(seen)
+
+    def split(self, val: float = 0.15, test: float = 0.15) -> Split:
+        """Split by time: the last ``test`` of the events, the ``val`` before them, and the rest to train on.
+
+        A split that the source brought with it takes precedence. Borders are event ids, so events of one time may
+        fall on both sides of a border.
+        """
+        if self.source_split is not None:
+            return self.source_split
+        n = self.num_events
+        return Split(train=int(n * (1 - val - test) + 1e-9), val=int(n * (1 - test) + 1e-9), test=n)
+
+    def new_nodes(self, split: Split) -> np.ndarray:
+        """Mask ``[N]`` of the nodes that no training event touches (the inductive metrics count their events)."""
+        new = np.ones(self.num_nodes, dtype=bool)
+        new[self.src[: split.train]] = False
+        new[self.dst[: split.train]] = False
+        return new
