@@ -1,0 +1,349 @@
+"""Gather-attention kernels for CPU: score, softmax and aggregate raw neighbor features without gathering them.
+
+Notation, for root ``r`` with its ``j``-th neighbor and head ``h``::
+
+    x[r, j]    = [ z[slot[r, j]] || edge[event[r, j]] || phi(dt[r, j]) || 1 ]        (never materialised)
+    score      = leaky(query[query_row[r], h] . x[r, j])
+    weight     = softmax over j of score
+    out[r, h]  = sum over j of keep[r, h, j] * weight[r, h, j] * x[r, j]
+
+The trailing 1 carries the biases of the key and value projections that were absorbed into the query and are applied
+to the aggregate (see :class:`tgscale.nn.attention.TemporalAttention`). Every parallel loop owns the rows it writes, so
+results do not depend on the number of threads. ``phi(dt) = cos(omega dt + bias)`` takes its phase in float64: a float32
+phase has no correct digit left at the time spans that streams have.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+# No "nnan"/"ninf": a diverging model must show its NaN.
+_FAST = {"reassoc", "contract", "nsz", "arcp"}
+_CHUNK = 32
+
+
+def _sine_series() -> np.ndarray:
+    """Coefficients c of sin(pi/2 u) = u * sum(c[i] u^2i) on [-1, 1]; least squares on Chebyshev nodes, error < 1e-13."""
+    u = np.cos(np.linspace(0, math.pi, 401))[:200]
+    powers = u[:, None] ** np.arange(1, 16, 2)
+    return np.linalg.lstsq(powers / u[:, None], np.sin(math.pi / 2 * u) / u, rcond=None)[0]
+
+
+_SINE = _sine_series()
+
+
+@numba.njit(cache=True, fastmath=_FAST, inline="always")
+def _cosine(dt, shift, omega, bias, sine, out):
+    """out[t] = cos(omega[t] dt + bias[t] - 2 pi shift), vectorised by the compiler; sine = coefficients in out's dtype."""
+    turn = 1.0 / (2.0 * math.pi)
+    for t in range(len(omega)):
+        x = (dt * omega[t] + bias[t]) * turn - shift
+        x = abs(x - np.floor(x + 0.5))
+        out[t] = 1.0 - 4.0 * x
+    c0, c1, c2, c3, c4, c5, c6, c7 = sine[0], sine[1], sine[2], sine[3], sine[4], sine[5], sine[6], sine[7]
+    for t in range(len(omega)):
+        u = out[t]
+        v = u * u
+        out[t] = u * (c0 + v * (c1 + v * (c2 + v * (c3 + v * (c4 + v * (c5 + v * (c6 + v * c7)))))))
+
+
+@numba.njit(cache=True, fastmath=_FAST, inline="always")
+def _dot(zero, a, node, edge, phi):
+    """a . [node || edge || phi || 1]"""
+    # Slices, not a[D + d]: the compiler cannot rule out a negative index in the sum and would not vectorise.
+    D, E, T = len(node), len(edge), len(phi)
+    a_edge, a_phi = a[D : D + E], a[D + E : D + E + T]
+    total = zero
+    for d in range(D):
+        total += a[d] * node[d]
+    for d in range(E):
+        total += a_edge[d] * edge[d]
+    for d in range(T):
+        total += a_phi[d] * phi[d]
+    return total + a[D + E + T]
+
+
+@numba.njit(cache=True, fastmath=_FAST, inline="always")
+def _add(a, scale, node, edge, phi):
+    """a += scale * [node || edge || phi || 1]"""
+    D, E, T = len(node), len(edge), len(phi)
+    a_edge, a_phi = a[D : D + E], a[D + E : D + E + T]
+    for d in range(D):
+        a[d] += scale * node[d]
+    for d in range(E):
+        a_edge[d] += scale * edge[d]
+    for d in range(T):
+        a_phi[d] += scale * phi[d]
+    a[D + E + T] += scale
+
+
+@numba.njit(cache=True, parallel=True, fastmath=_FAST, nogil=True)
+def _forward(query, query_row, z, slot, event, edge, dt, omega, bias, sine, keep, slope, out, score, weight):
+    R, k = slot.shape
+    H = query.shape[1]
+    T = len(omega)
+    zero = sine[0] - sine[0]
+    for chunk in numba.prange((R + _CHUNK - 1) // _CHUNK):
+        phi = np.empty((k, T), query.dtype)
+        for r in range(chunk * _CHUNK, min(R, (chunk + 1) * _CHUNK)):
+            n = 0
+            while n < k and event[r, n] >= 0:
+                _cosine(dt[r, n], 0.0, omega, bias, sine, phi[n])
+                n += 1
+            for h in range(H):
+                out[r, h] = zero
+                if n == 0:
+                    continue
+                q = query[query_row[r], h]
+                top = zero
+                for j in range(n):
+                    s = _dot(zero, q, z[slot[r, j]], edge[event[r, j]], phi[j])
+                    score[r, h, j] = s
+                    s = s if s > 0 else s * slope
+                    weight[r, h, j] = s
+                    top = s if j == 0 else max(top, s)
+                total = zero
+                for j in range(n):
+                    w = np.exp(weight[r, h, j] - top)
+                    weight[r, h, j] = w
+                    total += w
+                for j in range(n):
+                    w = weight[r, h, j] / total
+                    weight[r, h, j] = w
+                    if keep.size:
+                        w *= keep[r, h, j]
+                    if w != 0:
+                        _add(out[r, h], w, z[slot[r, j]], edge[event[r, j]], phi[j])
+
+
+@numba.njit(cache=True, parallel=True, fastmath=_FAST, nogil=True)
+def _backward_query(
+    grad, roots, roots_ptr, z, slot, event, edge, dt, omega, bias, sine, keep, slope, score, weight, grad_query
+):
+    """Gradient of the queries, by query row; leaves d loss / d raw score in ``score``."""
+    k = slot.shape[1]
+    H, T = grad.shape[1], len(omega)
+    zero = sine[0] - sine[0]
+    for row in numba.prange(len(roots_ptr) - 1):
+        phi = np.empty((k, T), grad.dtype)
+        grad_weight = np.empty(k, grad.dtype)
+        for i in range(roots_ptr[row], roots_ptr[row + 1]):
+            r = roots[i]
+            n = 0
+            while n < k and event[r, n] >= 0:
+                _cosine(dt[r, n], 0.0, omega, bias, sine, phi[n])
+                n += 1
+            for h in range(H):
+                mean = zero
+                for j in range(n):
+                    g = _dot(zero, grad[r, h], z[slot[r, j]], edge[event[r, j]], phi[j])
+                    if keep.size:
+                        g *= keep[r, h, j]
+                    grad_weight[j] = g
+                    mean += g * weight[r, h, j]
+                for j in range(n):
+                    g = (grad_weight[j] - mean) * weight[r, h, j]
+                    if score[r, h, j] <= 0:
+                        g *= slope
+                    score[r, h, j] = g
+                    _add(grad_query[row, h], g, z[slot[r, j]], edge[event[r, j]], phi[j])
+
+
+@numba.njit(cache=True, parallel=True, fastmath=_FAST, nogil=True)
+def _backward_node(grad, query, query_row, visits, visits_ptr, keep, weight, grad_score, grad_z):
+    """Gradient of the node states, by node: each gathers what its visits (root * k + place) owe it."""
+    H, k = weight.shape[1], weight.shape[2]
+    D = grad_z.shape[1]
+    for u in numba.prange(len(visits_ptr) - 1):
+        for i in range(visits_ptr[u], visits_ptr[u + 1]):
+            r, j = visits[i] // k, visits[i] % k
+            for h in range(H):
+                w = weight[r, h, j]
+                if keep.size:
+                    w *= keep[r, h, j]
+                s = grad_score[r, h, j]
+                for d in range(D):
+                    grad_z[u, d] += w * grad[r, h, d] + s * query[query_row[r], h, d]
+
+
+@numba.njit(cache=True, parallel=True, fastmath=_FAST, nogil=True)
+def _backward_time(
+    grad, query, query_row, event, dt, omega, bias, sine, keep, weight, grad_score, offset, grad_omega, grad_bias
+):
+    """Gradient of a learned time encoding; one partial sum per chunk of roots, added up by the caller in fixed order."""
+    R, H, k = weight.shape
+    T = len(omega)
+    chunks = len(grad_bias)
+    size = (R + chunks - 1) // chunks
+    for chunk in numba.prange(chunks):
+        minus_sine = np.empty(T, grad.dtype)
+        for r in range(chunk * size, min(R, (chunk + 1) * size)):
+            for j in range(k):
+                if event[r, j] < 0:
+                    break
+                _cosine(dt[r, j], -0.25, omega, bias, sine, minus_sine)  # cos(x + pi/2) = -sin(x)
+                for h in range(H):
+                    w = weight[r, h, j]
+                    if keep.size:
+                        w *= keep[r, h, j]
+                    s = grad_score[r, h, j]
+                    grad_phi = grad[r, h, offset : offset + T]
+                    query_phi = query[query_row[r], h, offset : offset + T]
+                    for t in range(T):
+                        g = (w * grad_phi[t] + s * query_phi[t]) * minus_sine[t]
+                        grad_bias[chunk, t] += g
+                        grad_omega[chunk, t] += g * dt[r, j]
+
+
+@numba.njit(cache=True, nogil=True)
+def _group(keys, num_groups):
+    """Counting sort: positions of ``keys`` by group, and where each group starts; negative keys are left out."""
+    ptr = np.zeros(num_groups + 1, np.int64)
+    for i in range(len(keys)):
+        if keys[i] >= 0:
+            ptr[keys[i] + 1] += 1
+    for g in range(num_groups):
+        ptr[g + 1] += ptr[g]
+    cursor = ptr[:-1].copy()
+    order = np.empty(ptr[-1], np.int64)
+    for i in range(len(keys)):
+        if keys[i] >= 0:
+            order[cursor[keys[i]]] = i
+            cursor[keys[i]] += 1
+    return order, ptr
+
+
+class GatherAttention(torch.autograd.Function):
+    """The kernels as one differentiable operator: gradients for ``query``, ``z``, ``omega`` and ``bias``."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        query_row: Tensor,
+        z: Tensor,
+        slot: Tensor,
+        event: Tensor,
+        edge: Tensor,
+        dt: Tensor,
+        omega: Tensor,
+        bias: Tensor,
+        keep: Tensor | None,
+        slope: float,
+    ) -> Tensor:
+        dtype = query.detach().numpy().dtype
+        sine = _SINE.astype(dtype)
+        R, k = slot.shape
+        H = query.shape[1]
+        out = torch.empty(R, H, query.shape[2], dtype=query.dtype)
+        score = np.empty((R, H, k), dtype)
+        weight = np.empty((R, H, k), dtype)
+        args = (slot.numpy(), event.numpy(), edge.numpy(), dt.numpy(), _double(omega), _double(bias), sine)
+        keep_ = np.empty((0, 0, 0), dtype) if keep is None else keep.numpy()
+        query, z = query.detach().contiguous(), z.detach().contiguous()
+        _forward(
+            query.numpy(), query_row.numpy(), z.numpy(), *args, keep_, dtype.type(slope), out.numpy(), score, weight
+        )
+        ctx.inputs = (query, query_row, z, args, keep_, dtype.type(slope), score, weight, omega.dtype)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+        query, query_row, z, args, keep, slope, score, weight, time_dtype = ctx.inputs
+        slot, event, edge, dt, omega, bias, sine = args
+        grad = grad_out.contiguous().numpy()
+        rows = query_row.numpy()
+        grad_query = torch.zeros_like(query)
+        roots, roots_ptr = _group(rows, len(query))
+        score = score.copy()  # a second backward pass must find the forward's scores
+        _backward_query(
+            grad, roots, roots_ptr, z.numpy(), *args, keep, slope, score, weight, grad_query.numpy()
+        )
+        grad_z = grad_omega = grad_bias = None
+        if ctx.needs_input_grad[2]:
+            grad_z = torch.zeros_like(z)
+            visits, visits_ptr = _group(np.where(event < 0, -1, slot).reshape(-1), len(z))
+            _backward_node(grad, query.numpy(), rows, visits, visits_ptr, keep, weight, score, grad_z.numpy())
+        if ctx.needs_input_grad[7]:
+            partial = np.zeros((2, 64, len(omega)))
+            offset = z.shape[1] + edge.shape[1]
+            _backward_time(
+                grad, query.numpy(), rows, event, dt, omega, bias, sine, keep, weight, score, offset, *partial
+            )
+            grad_omega, grad_bias = torch.from_numpy(partial.sum(1)).to(time_dtype)
+        return grad_query, None, grad_z, None, None, None, None, grad_omega, grad_bias, None, None
+
+
+def _double(x: Tensor) -> np.ndarray:
+    return x.detach().double().numpy()
+
+
+def gather_attention_reference(
+    query: Tensor,
+    query_row: Tensor,
+    z: Tensor,
+    slot: Tensor,
+    event: Tensor,
+    edge: Tensor,
+    dt: Tensor,
+    omega: Tensor,
+    bias: Tensor,
+    keep: Tensor | None,
+    slope: float,
+) -> Tensor:
+    """The same in plain tensor operations, on any device: the definition that the kernels are tested against."""
+    valid = event >= 0
+    phi = time_encoding(dt, omega, bias).to(z.dtype)
+    ones = torch.ones_like(phi[..., :1])
+    x = torch.cat([z[slot], edge[event.clamp(min=0)].to(z.dtype), phi, ones], dim=-1)
+    score = torch.einsum("rhf,rjf->rhj", query[query_row], x)
+    score = torch.where(score > 0, score, score * slope).masked_fill(~valid[:, None], -torch.inf)
+    weight = torch.softmax(score, dim=-1).masked_fill(~valid[:, None], 0)  # a root without a past: NaN -> 0
+    if keep is not None:
+        weight = weight * keep
+    return torch.einsum("rhj,rjf->rhf", weight, x)
+
+
+def time_encoding(dt: Tensor, omega: Tensor, bias: Tensor) -> Tensor:
+    """cos(omega dt + bias) with the phase in float64, shape ``dt.shape + omega.shape``; returned in omega's dtype."""
+    return torch.cos(dt.double().unsqueeze(-1) * omega.double() + bias.double()).to(omega.dtype)
+
+
+def gather_attention(
+    query: Tensor,
+    query_row: Tensor,
+    z: Tensor,
+    slot: Tensor,
+    event: Tensor,
+    edge: Tensor,
+    dt: Tensor,
+    omega: Tensor,
+    bias: Tensor,
+    keep: Tensor | None = None,
+    slope: float = 1.0,
+) -> Tensor:
+    """Attention of roots over raw neighbor features (module docstring).
+
+    Args:
+        query: absorbed queries, ``[Q, H, D + F + T + 1]``.
+        query_row: row of ``query`` that each root uses, ``[R]``, int64.
+        z: node states, ``[U, D]``.
+        slot: row of ``z`` of each neighbor, ``[R, k]``, int64.
+        event: its event id, ``[R, k]``, int64; negative where there is none, and only at the end of a row.
+        edge: edge features by event id, ``[E, F]`` (``F`` may be 0). No gradient.
+        dt: root time minus event time, ``[R, k]``, int64.
+        omega, bias: time encoding, ``[T]``.
+        keep: dropout multipliers, ``[R, H, k]``, or None.
+        slope: slope of the leaky ReLU on negative scores; 1 leaves scores as they are.
+
+    Returns:
+        ``[R, H, D + F + T + 1]``; zero for a root without a past.
+    """
+    implementation = GatherAttention.apply if query.device.type == "cpu" else gather_attention_reference
+    return implementation(query, query_row, z, slot, event, edge, dt, omega, bias, keep, slope)
