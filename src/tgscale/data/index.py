@@ -5,6 +5,7 @@ Both answer "what happened before event id x" by binary search inside one node's
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numba
@@ -75,52 +76,62 @@ def _count_lower(src, dst, indptr):
 
 
 @numba.njit(cache=True)
-def _count_upper(src, dst, start):
-    for e in range(len(src)):
-        start[max(src[e], dst[e]) + 1] += 1
+def _fill_pairs(tcsr_indptr, neighbor, tcsr_event_id, cursor, partner, event_id):
+    # Nodes are visited in order, so each lower id receives its partners in order, and their events in order.
+    for v in range(len(tcsr_indptr) - 1):
+        for i in range(tcsr_indptr[v], tcsr_indptr[v + 1]):
+            u = neighbor[i]
+            if u <= v:
+                at = cursor[u]
+                partner[at] = v
+                event_id[at] = tcsr_event_id[i]
+                cursor[u] = at + 1
 
 
-@numba.njit(cache=True)
-def _order_by_upper(src, dst, cursor, order):
-    for e in range(len(src)):
-        v = max(src[e], dst[e])
-        order[cursor[v]] = e
-        cursor[v] += 1
+Empty = Callable[[str, type[np.signedinteger], tuple[int, ...]], np.ndarray]
+"""Makes the array for a named column; the store gives memory-mapped files."""
 
 
-@numba.njit(cache=True)
-def _fill_pairs(src, dst, order, cursor, partner, event_id):
-    # `order` is sorted by (upper, event); a stable pass over it by the lower id leaves (lower, upper, event).
-    for i in range(len(order)):
-        e = order[i]
-        u, v = min(src[e], dst[e]), max(src[e], dst[e])
-        at = cursor[u]
-        partner[at] = v
-        event_id[at] = e
-        cursor[u] = at + 1
+def _in_memory(name: str, dtype: type[np.signedinteger], shape: tuple[int, ...]) -> np.ndarray:
+    return np.empty(shape, dtype)
 
 
-def build_tcsr(src: np.ndarray, dst: np.ndarray, num_nodes: int) -> TCSR:
-    """Build the T-CSR of events that are already in time order (row number = event id)."""
-    indptr = np.zeros(num_nodes + 1, np.int64)
+def build_tcsr(src: np.ndarray, dst: np.ndarray, num_nodes: int, empty: Empty = _in_memory) -> TCSR:
+    """Build the T-CSR of events that are already in time order (row number = event id).
+
+    Args:
+        src, dst: node ids, shape ``[E]``, in ``[0, num_nodes)``.
+        num_nodes: number of nodes ``N``.
+        empty: makes the arrays named ``indptr``, ``neighbor`` and ``event_id``; what it makes is filled.
+    """
+    indptr = empty("indptr", np.int64, (num_nodes + 1,))
+    indptr[:] = 0
     _count_tcsr(src, dst, indptr)
     np.cumsum(indptr, out=indptr)
-    neighbor = np.empty(indptr[-1], _narrow(num_nodes))
-    event_id = np.empty(indptr[-1], _narrow(len(src)))
-    _fill_tcsr(src, dst, indptr[:-1].copy(), neighbor, event_id)
+    neighbor = empty("neighbor", _narrow(num_nodes), (int(indptr[-1]),))
+    event_id = empty("event_id", _narrow(len(src)), (int(indptr[-1]),))
+    _fill_tcsr(src, dst, np.array(indptr[:-1]), neighbor, event_id)
     return TCSR(indptr, neighbor, event_id)
 
 
 def build_pair_index(src: np.ndarray, dst: np.ndarray, num_nodes: int) -> PairIndex:
     """Build the pair index of events that are already in time order (row number = event id)."""
-    start = np.zeros(num_nodes + 1, np.int64)
-    _count_upper(src, dst, start)
-    order = np.empty(len(src), _narrow(len(src)))
-    _order_by_upper(src, dst, np.cumsum(start)[:-1], order)
-    indptr = np.zeros(num_nodes + 1, np.int64)
+    return pair_index_of(build_tcsr(src, dst, num_nodes), src, dst)
+
+
+def pair_index_of(tcsr: TCSR, src: np.ndarray, dst: np.ndarray, empty: Empty = _in_memory) -> PairIndex:
+    """Build the pair index of events whose T-CSR is there already; needs no more memory than the result.
+
+    Args:
+        tcsr: T-CSR of the same events.
+        src, dst: node ids, shape ``[E]``.
+        empty: makes the arrays named ``indptr``, ``partner`` and ``event_id``; what it makes is filled.
+    """
+    indptr = empty("indptr", np.int64, (len(tcsr.indptr),))
+    indptr[:] = 0
     _count_lower(src, dst, indptr)
     np.cumsum(indptr, out=indptr)
-    partner = np.empty(len(src), _narrow(num_nodes))
-    event_id = np.empty(len(src), _narrow(len(src)))
-    _fill_pairs(src, dst, order, indptr[:-1].copy(), partner, event_id)
+    partner = empty("partner", _narrow(len(tcsr.indptr) - 1), (len(src),))
+    event_id = empty("event_id", _narrow(len(src)), (len(src),))
+    _fill_pairs(tcsr.indptr, tcsr.neighbor, tcsr.event_id, np.array(indptr[:-1]), partner, event_id)
     return PairIndex(indptr, partner, event_id)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tgscale.data.index import PairIndex, TCSR, build_pair_index, build_tcsr
+from tgscale.data.index import TCSR, PairIndex, build_tcsr, pair_index_of
 from tgscale.errors import DataError
 
 
@@ -139,7 +139,7 @@ class EventStream:
     @cached_property
     def pairs(self) -> PairIndex:
         """Index (node, partner, event): from the store, or built on first use."""
-        return self.stored_pairs or build_pair_index(self.src, self.dst, self.num_nodes)
+        return self.stored_pairs or pair_index_of(self.tcsr, self.src, self.dst)
 
     @cached_property
     def destinations(self) -> np.ndarray:

@@ -1,0 +1,133 @@
+"""The data directory: round trip, what it refuses, what a crash leaves."""
+
+from dataclasses import fields
+
+import numpy as np
+import pytest
+
+from tgscale.data.index import build_pair_index, build_tcsr
+from tgscale.data.store import open_stream, save_stream, writing
+from tgscale.data.stream import EventStream, Split
+from tgscale.errors import StoreError
+
+
+def make_stream(**changes):
+    rng = np.random.default_rng(0)
+    given = {
+        "src": rng.integers(0, 20, 200),
+        "dst": rng.integers(0, 20, 200),
+        "time": rng.integers(0, 50, 200),
+        "num_nodes": 25,
+        "edge_features": rng.normal(size=(200, 3)),
+        "node_features": rng.normal(size=(25, 2)),
+        "label": rng.integers(0, 2, 200),
+        "name": "toy",
+    }
+    return EventStream.from_arrays(**(given | changes))
+
+
+def assert_same(found, expected):
+    for field in fields(EventStream):
+        if field.name in ("path", "stored_tcsr", "stored_pairs"):
+            continue
+        a, b = getattr(found, field.name), getattr(expected, field.name)
+        if isinstance(b, np.ndarray):
+            assert a.dtype == b.dtype
+            np.testing.assert_array_equal(a, b)
+        else:
+            assert a == b, field.name
+
+
+def test_round_trip_of_everything(tmp_path):
+    stream = make_stream()
+    save_stream(stream, tmp_path / "toy")
+    found = open_stream(tmp_path / "toy", verify=True)
+    assert_same(found, stream)
+    assert found.path == tmp_path / "toy"
+
+
+def test_round_trip_of_the_least(tmp_path):
+    stream = make_stream(edge_features=None, node_features=None, label=None)
+    save_stream(stream, tmp_path / "toy")
+    assert_same(open_stream(tmp_path / "toy"), stream)
+
+
+def test_bipartite_sources_split_and_unit_are_kept(tmp_path):
+    stream = EventStream(
+        src=np.array([0, 1], np.int32),
+        dst=np.array([2, 2], np.int32),
+        time=np.array([5, 6]),
+        num_nodes=3,
+        num_sources=2,
+        source_split=Split(1, 1, 2),
+        time_unit="ms",
+    )
+    save_stream(stream, tmp_path / "toy")
+    assert_same(open_stream(tmp_path / "toy"), stream)
+
+
+def test_indices_in_the_store_are_those_of_the_builders(tmp_path):
+    stream = make_stream()
+    save_stream(stream, tmp_path / "toy")
+    found = open_stream(tmp_path / "toy")
+    for stored, built in (
+        (found.stored_tcsr, build_tcsr(stream.src, stream.dst, 25)),
+        (found.stored_pairs, build_pair_index(stream.src, stream.dst, 25)),
+    ):
+        for field in fields(built):
+            np.testing.assert_array_equal(getattr(stored, field.name), getattr(built, field.name))
+            assert getattr(stored, field.name).dtype == getattr(built, field.name).dtype
+
+
+def test_columns_are_read_only_maps(tmp_path):
+    save_stream(make_stream(), tmp_path / "toy")
+    found = open_stream(tmp_path / "toy")
+    assert isinstance(found.edge_features, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        found.src[0] = 1
+
+
+def test_target_that_exists_is_refused_and_replaced_on_request(tmp_path):
+    target = tmp_path / "toy"
+    save_stream(make_stream(name="old"), target)
+    with pytest.raises(StoreError, match=r"already exists.*--overwrite"):
+        save_stream(make_stream(name="new"), target)
+    assert open_stream(target).name == "old"
+    save_stream(make_stream(name="new"), target, overwrite=True)
+    assert open_stream(target).name == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["toy"]
+
+
+def test_overwrite_does_not_replace_what_is_not_a_data_directory(tmp_path):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.tex").write_text("x")
+    with pytest.raises(StoreError, match="not a tgscale data directory"):
+        save_stream(make_stream(), tmp_path / "precious", overwrite=True)
+    assert (tmp_path / "precious" / "thesis.tex").exists()
+
+
+def test_a_crash_between_the_two_renames_loses_nothing(tmp_path):
+    save_stream(make_stream(name="old"), tmp_path / "toy")
+    (tmp_path / "toy").rename(tmp_path / ".toy.old")
+    assert open_stream(tmp_path / "toy").name == "old"
+    assert not (tmp_path / ".toy.old").exists()
+
+
+def test_an_error_while_writing_leaves_nothing(tmp_path):
+    with pytest.raises(KeyError, match="no_such_column"), writing(tmp_path / "toy") as writer:
+        writer.create("src", np.int32, (5,))
+        writer.append("no_such_column", np.zeros(5))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path):
+    stale = tmp_path / ".toy.tmp-999999"
+    stale.mkdir()
+    (stale / "src.npy").write_bytes(b"half")
+    save_stream(make_stream(), tmp_path / "toy")
+    assert [p.name for p in tmp_path.iterdir()] == ["toy"]
+
+
+def test_two_writers_of_one_target(tmp_path):
+    with pytest.raises(StoreError, match="another process"), writing(tmp_path / "toy"):
+        save_stream(make_stream(), tmp_path / "toy")
