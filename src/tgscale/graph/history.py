@@ -1,0 +1,211 @@
+"""How often and how lately: exact counts of a node's or a pair's events strictly before a query's time."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+from tgscale.data.stream import EventStream
+from tgscale.errors import ConfigError
+from tgscale.graph.parallel import parallel_lock, thread_count
+from tgscale.graph.search import (
+    check_nodes,
+    check_query,
+    event_bound,
+    index_tensors,
+    lower_bound,
+    resolve_backend,
+)
+
+
+@numba.njit(nogil=True, cache=True)
+def _node_range(indptr, event_id, node, before, count, last, start, stop):
+    for i in range(start, stop):
+        first, end = indptr[node[i]], indptr[node[i] + 1]
+        end = lower_bound(event_id, before[i], first, end)
+        count[i] = end - first
+        last[i] = event_id[end - 1] if end > first else -1
+
+
+@numba.njit(nogil=True, cache=True, parallel=True)
+def _node_parallel(indptr, event_id, node, before, count, last, parts):
+    for p in numba.prange(parts):
+        _node_range(
+            indptr, event_id, node, before, count, last, len(node) * p // parts, len(node) * (p + 1) // parts
+        )  # fmt: skip
+
+
+@numba.njit(nogil=True, cache=True)
+def _pair_range(indptr, partner, event_id, a, b, before, count, last, start, stop):
+    for i in range(start, stop):
+        u, v = min(a[i], b[i]), max(a[i], b[i])
+        first = lower_bound(partner, v, indptr[u], indptr[u + 1])
+        # The run of this partner ends where the next one begins; then its events are in order.
+        run_end = lower_bound(partner, v + 1, first, indptr[u + 1])
+        end = lower_bound(event_id, before[i], first, run_end)
+        count[i] = end - first
+        last[i] = event_id[end - 1] if end > first else -1
+
+
+@numba.njit(nogil=True, cache=True, parallel=True)
+def _pair_parallel(indptr, partner, event_id, a, b, before, count, last, parts):
+    for p in numba.prange(parts):
+        _pair_range(
+            indptr, partner, event_id, a, b, before, count, last, len(a) * p // parts, len(a) * (p + 1) // parts
+        )  # fmt: skip
+
+
+@numba.njit(nogil=True, cache=True)
+def _age_range(indptr, event_id, node, event, before, age, start, stop):
+    for i in range(start, stop):
+        if event[i] < 0:
+            age[i] = -1
+            continue
+        end = indptr[node[i] + 1]
+        after = lower_bound(event_id, event[i] + 1, indptr[node[i]], end)
+        age[i] = lower_bound(event_id, before[i], after, end) - after
+
+
+@numba.njit(nogil=True, cache=True, parallel=True)
+def _age_parallel(indptr, event_id, node, event, before, age, parts):
+    for p in numba.prange(parts):
+        _age_range(indptr, event_id, node, event, before, age, len(node) * p // parts, len(node) * (p + 1) // parts)
+
+
+class _PairTensors:
+    """The pair index on a device: distinct pairs as one sorted key, then (pair number, event) as another."""
+
+    def __init__(self, stream: EventStream, device: torch.device) -> None:
+        nodes, events = stream.num_nodes, stream.num_events
+        if (max(nodes, events) + 1) * max(nodes, events) >= 2**63:
+            raise ConfigError(f"{nodes} nodes and {events} events do not fit a 64-bit key: use backend 'numba'.")
+        pairs = stream.pairs
+        key = np.repeat(np.arange(nodes), np.diff(pairs.indptr)) * nodes + pairs.partner
+        starts = np.flatnonzero(np.diff(key, prepend=-1))
+        number = np.repeat(np.arange(len(starts)), np.diff(starts, append=events))
+        self.num_nodes, self.num_events = nodes, events
+        self.pair = torch.from_numpy(key[starts]).to(device)
+        self.start = torch.from_numpy(starts).to(device)
+        self.key = torch.from_numpy(number * events + pairs.event_id).to(device)
+
+    def past(self, a: Tensor, b: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        """Count and last event of each pair before its bound."""
+        wanted = torch.minimum(a, b) * self.num_nodes + torch.maximum(a, b)
+        number = torch.searchsorted(self.pair, wanted).clamp(max=len(self.pair) - 1)
+        met = self.pair[number] == wanted
+        end = torch.searchsorted(self.key, number * self.num_events + before)
+        count = torch.where(met, end - self.start[number], 0)
+        last = self.key[(end - 1).clamp(min=0)] - number * self.num_events
+        return count, torch.where(count > 0, last, -1)
+
+
+class History:
+    """Exact counts and last events strictly before a query's time, from the T-CSR and the pair index.
+
+    No state and no order: any query time, any number of times. All columns are 1-D, int64 and of one length ``Q``.
+    Each method takes either the query times or, where already known, their event bounds ``before`` (see ``bound``);
+    with ``before`` given, ``time`` is not looked at and may be None.
+
+    Args:
+        stream: the event stream.
+        device: where queries come from and answers go.
+        backend: ``"numba"`` (CPU), ``"tensor"`` (CPU and GPU) or ``"auto"``.
+
+    Raises:
+        ConfigError: unknown backend, or one that does not run on the device; from the methods: neither ``time`` nor
+            ``before`` given, columns of different shape, type or device, node ids out of range (checked on the CPU).
+    """
+
+    def __init__(self, stream: EventStream, device: str | torch.device = "cpu", backend: str = "auto") -> None:
+        if backend not in ("auto", "numba", "tensor"):
+            raise ConfigError(f"unknown backend {backend!r}: choose one of auto, numba, tensor.")
+        self.stream = stream
+        self.device = torch.empty(0, device=device).device
+        self.backend = resolve_backend(backend, self.device)
+        if self.backend == "tensor":
+            self._index = index_tensors(stream, self.device)
+            self._pairs = _PairTensors(stream, self.device)
+
+    def bound(self, time: Tensor) -> Tensor:
+        """Number of events strictly before each time, ``[Q]`` int64."""
+        check_query(self.device, len(time), time=time)
+        if self.backend == "tensor":
+            return torch.searchsorted(self._index.time, time.long())
+        return torch.from_numpy(event_bound(self.stream.time, time.long().contiguous().numpy()))
+
+    def node(self, node: Tensor, time: Tensor | None, *, before: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """How many events each node has had, and its last one.
+
+        Returns:
+            count ``[Q]`` int64 and last event id ``[Q]`` int64, -1 where there is none.
+        """
+        before = self._before(time, before, node=node)
+        node = node.long()
+        if self.backend == "tensor":
+            end, first = self._index.place(node, before), self._index.indptr[node]
+            last = self._index.key[(end - 1).clamp(min=0)] - node * len(self._index.time)
+            return end - first, torch.where(end > first, last, -1)
+        tcsr = self.stream.tcsr
+        count, last = torch.empty_like(before), torch.empty_like(before)
+        columns = [x.contiguous().numpy() for x in (node, before, count, last)]
+        _spread(_node_range, _node_parallel, len(node), tcsr.indptr, tcsr.event_id, *columns)
+        return count, last
+
+    def pair(self, a: Tensor, b: Tensor, time: Tensor | None, *, before: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """How often each pair has met, in either direction, and its last event; a pair (u, u) counts self-loops.
+
+        Returns:
+            count ``[Q]`` int64 and last event id ``[Q]`` int64, -1 where there is none.
+        """
+        before = self._before(time, before, a=a, b=b)
+        if self.backend == "tensor":
+            return self._pairs.past(a.long(), b.long(), before)
+        pairs = self.stream.pairs
+        count, last = torch.empty_like(before), torch.empty_like(before)
+        columns = [x.contiguous().numpy() for x in (a.long(), b.long(), before, count, last)]
+        _spread(_pair_range, _pair_parallel, len(a), pairs.indptr, pairs.partner, pairs.event_id, *columns)
+        return count, last
+
+    def age(self, node: Tensor, event: Tensor, time: Tensor | None, *, before: Tensor | None = None) -> Tensor:
+        """How many of the node's events lie after ``event`` and strictly before the query's time.
+
+        Args:
+            node: ``[Q]``.
+            event: ``[Q]`` event ids, or -1 for none.
+            time, before: the query times, or their event bounds.
+
+        Returns:
+            ``[Q]`` int64: 0 where ``event`` is the node's last event before the time, -1 where ``event`` is -1.
+        """
+        check_query(self.device, len(node), event=event)
+        before = self._before(time, before, node=node)
+        node, event = node.long(), event.long()
+        if self.backend == "tensor":
+            between = self._index.place(node, before) - self._index.place(node, event + 1)
+            return torch.where(event < 0, -1, between.clamp(min=0))
+        tcsr = self.stream.tcsr
+        age = torch.empty_like(before)
+        columns = [x.contiguous().numpy() for x in (node, event, before, age)]
+        _spread(_age_range, _age_parallel, len(node), tcsr.indptr, tcsr.event_id, *columns)
+        return age
+
+    def _before(self, time: Tensor | None, before: Tensor | None, **nodes: Tensor) -> Tensor:
+        length = len(next(iter(nodes.values())))
+        check_query(self.device, length, **nodes, time=time, before=before)
+        check_nodes(self.stream.num_nodes, **nodes)
+        if before is not None:
+            return before.long().contiguous()
+        if time is None:
+            raise ConfigError("neither time nor before is given: give the query times, or their event bounds.")
+        return self.bound(time)
+
+
+def _spread(serial, parallel, size: int, *arguments: np.ndarray) -> None:
+    parts = thread_count(size)
+    if parts == 1:
+        serial(*arguments, 0, size)
+    else:
+        with parallel_lock:
+            parallel(*arguments, parts)
