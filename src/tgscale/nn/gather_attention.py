@@ -23,6 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tgscale.nn.time_encoding import time_encoding
+
 # No "nnan"/"ninf": a diverging model must show its NaN.
 _FAST = {"reassoc", "contract", "nsz", "arcp"}
 _CHUNK = 32
@@ -299,7 +301,7 @@ def gather_attention_reference(
 ) -> Tensor:
     """The same in plain tensor operations, on any device: the definition that the kernels are tested against."""
     valid = event >= 0
-    phi = time_encoding(dt, omega, bias).to(z.dtype)
+    phi = time_encoding(dt, omega, bias)
     ones = torch.ones_like(phi[..., :1])
     x = torch.cat([z[slot], edge[event.clamp(min=0)].to(z.dtype), phi, ones], dim=-1)
     score = torch.einsum("rhf,rjf->rhj", query[query_row], x)
@@ -308,11 +310,6 @@ def gather_attention_reference(
     if keep is not None:
         weight = weight * keep
     return torch.einsum("rhj,rjf->rhf", weight, x)
-
-
-def time_encoding(dt: Tensor, omega: Tensor, bias: Tensor) -> Tensor:
-    """cos(omega dt + bias) with the phase in float64, shape ``dt.shape + omega.shape``; returned in omega's dtype."""
-    return torch.cos(dt.double().unsqueeze(-1) * omega.double() + bias.double()).to(omega.dtype)
 
 
 def gather_attention(

@@ -1,0 +1,110 @@
+"""Node memory and mail of one trainer, as plain tensors on its device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class MemoryRows:
+    """State of some nodes.
+
+    Attributes:
+        memory: ``[U, D]``.
+        memory_time: when the memory was last updated, ``[U]``, int64.
+        mail: the last message received and not yet absorbed: own || other side's memory, ``[U, 2 D]``.
+        mail_event: the event that left it, ``[U]``, int64; -1 for none. Its time and features are looked up by this id.
+    """
+
+    memory: Tensor
+    memory_time: Tensor
+    mail: Tensor
+    mail_event: Tensor
+
+
+class LocalMemory:
+    """One copy of the memory of ``num_nodes`` nodes.
+
+    Args:
+        num_nodes: N.
+        dim: D, width of the memory.
+        device, dtype: where and how it is kept.
+    """
+
+    def __init__(
+        self, num_nodes: int, dim: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> None:
+        self.state = MemoryRows(
+            memory=torch.zeros(num_nodes, dim, dtype=dtype, device=device),
+            memory_time=torch.zeros(num_nodes, dtype=torch.int64, device=device),
+            mail=torch.zeros(num_nodes, 2 * dim, dtype=dtype, device=device),
+            mail_event=torch.full((num_nodes,), -1, dtype=torch.int64, device=device),
+        )
+
+    def read(self, nodes: Tensor) -> MemoryRows:
+        """Copies of the rows of ``nodes``, ``[U]``."""
+        s = self.state
+        return MemoryRows(s.memory[nodes], s.memory_time[nodes], s.mail[nodes], s.mail_event[nodes])
+
+    def write(self, nodes: Tensor, rows: MemoryRows) -> None:
+        """Replace the rows of ``nodes``, ``[U]``, each of which occurs once."""
+        s = self.state
+        s.memory[nodes] = rows.memory
+        s.memory_time[nodes] = rows.memory_time
+        s.mail[nodes] = rows.mail
+        s.mail_event[nodes] = rows.mail_event
+
+    def reset(self) -> None:
+        """Back to the state before the first event."""
+        s = self.state
+        s.memory.zero_()
+        s.memory_time.zero_()
+        s.mail.zero_()
+        s.mail_event.fill_(-1)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Copies of all tensors, by name."""
+        return {name: tensor.clone() for name, tensor in vars(self.state).items()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over what :meth:`state_dict` gave."""
+        for name, tensor in vars(self.state).items():
+            tensor.copy_(state[name])
+
+
+def rows_after_events(
+    rows: MemoryRows, updated: Tensor, source: Tensor, destination: Tensor, first_event: int, event_time: Tensor
+) -> tuple[Tensor, MemoryRows]:
+    """What a batch of events leaves behind at its sources and destinations (DESIGN 4.1, step 7; TGN algorithm 2).
+
+    The updated memory is kept, and each node gets the mail of its last event in the batch, by event id; a self-loop
+    mails a node its own memory twice.
+
+    Args:
+        rows: state that was read for the batch's distinct nodes, ``[U]``.
+        updated: their memory after absorbing mail, ``[U, D]``.
+        source, destination: rows of the two ends of each event, ``[B]``, int64.
+        first_event: id of the batch's first event.
+        event_time: time of each event of the stream, ``[E]``.
+
+    Returns:
+        The rows (of ``rows``) of the nodes to write, ``[W]``, and their new state.
+    """
+    updated = updated.detach()
+    position = torch.arange(len(source), device=source.device)
+    last = torch.full((len(updated),), -1, device=source.device)
+    # amax, not plain assignment: which of several writes to one place wins is undefined on a GPU.
+    last.scatter_reduce_(0, torch.cat([source, destination]), torch.cat([position, position]), "amax")
+    own = (last >= 0).nonzero().flatten()
+    event = last[own]
+    other = torch.where(source[event] == own, destination[event], source[event])
+    mail_event = rows.mail_event[own]
+    return own, MemoryRows(
+        memory=updated[own],
+        memory_time=torch.where(mail_event >= 0, event_time[mail_event.clamp(min=0)], rows.memory_time[own]),
+        mail=torch.cat([updated[own], updated[other]], dim=1),
+        mail_event=first_event + event,
+    )

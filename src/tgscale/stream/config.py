@@ -1,0 +1,164 @@
+"""The whole configuration of a training run on an event stream, and its presets."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from tgscale.errors import ConfigError
+from tgscale.models.tgn import TGNConfig
+
+
+@dataclass
+class SamplingConfig:
+    """Which past events a root sees."""
+
+    neighbors: int = 10
+    """Past events per root."""
+    strategy: Literal["recent", "uniform"] = "recent"
+    """The latest ones, or a uniform draw without replacement."""
+    window: int | None = None
+    """Only events at most this long ago, in the stream's time unit."""
+
+
+@dataclass
+class StaticConfig:
+    """Static node memory: a time-independent vector per node, added to the dynamic one."""
+
+    mode: Literal["none", "pretrained", "features", "cotrained"] = "none"
+    """none; a table pre-trained on shuffled training events; the node features; a table trained along."""
+    epochs: int = 10
+    """Pre-training epochs."""
+    dim: int | None = None
+    """Width of the table; as wide as the memory unless given."""
+    lr: float = 1e-3
+    """Learning rate of pre-training."""
+    batch_size: int = 600
+    """Events per pre-training step."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay of pre-training."""
+    dropout: float = 0.0
+    """Share of static vectors dropped as a whole while the main model trains."""
+    gate: float | None = None
+    """Start value of a learned gate on the static part; no gate unless given."""
+    cache: Path = Path("~/.cache/tgscale/static")
+    """Where pre-trained tables are kept, by content hash."""
+
+
+@dataclass
+class OptimConfig:
+    """How the weights are trained."""
+
+    epochs: int = 10
+    """Passes over the training events, at most."""
+    batch_size: int = 200
+    """Events per step. Events of one batch do not see each other."""
+    lr: float = 5e-4
+    """Learning rate of Adam."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay."""
+    negatives: int = 1
+    """Negative destinations per event in the loss."""
+    patience: int = 5
+    """Stop after this many epochs without a better validation MRR; 0 never stops early."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("batch_size", 1), ("negatives", 1), ("patience", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"train.{name} is {getattr(self, name)}: give {least} or more.")
+        if self.lr <= 0:
+            raise ConfigError(f"train.lr is {self.lr}: give a learning rate above 0, such as 0.0005.")
+
+
+@dataclass
+class EvalConfig:
+    """How validation and test are scored."""
+
+    protocol: Literal["mrr49", "ap"] = "mrr49"
+    """mrr49: each event against 49 random destinations (DistTGL). ap: against one."""
+    population: Literal["destinations", "all"] = "destinations"
+    """Where negatives come from: every destination of the stream, or all nodes."""
+    exclude_own: bool = False
+    """Never draw an event's own destination as its negative. DistTGL may draw it; it counts as a tie."""
+    batch_size: int | None = None
+    """Events per batch; as in training unless given. It is part of the protocol: events of a batch do not see each other."""
+    seed: int = 0
+    """Seed of the negatives."""
+    val: float = 0.15
+    """Share of the events, by time, to validate on."""
+    test: float = 0.15
+    """Share of the events, by time, to test on."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ConfigError(f"eval.batch_size is {self.batch_size}: give 1 or more.")
+        if self.val <= 0 or self.test <= 0 or self.val + self.test >= 1:
+            raise ConfigError(
+                f"eval.val {self.val} and eval.test {self.test} must both be above 0 and leave something to train on."
+            )
+
+    @property
+    def negatives(self) -> int:
+        """Negatives per event."""
+        return {"mrr49": 49, "ap": 1}[self.protocol]
+
+
+@dataclass
+class TrainConfig:
+    """Train a temporal graph network on an event stream."""
+
+    data: Path
+    """Data directory, made by `tgscale data import` or `tgscale data generate`."""
+    run: Path
+    """Run directory to write; must not exist yet."""
+    seed: int = 0
+    """Seed of weights, dropout and training negatives."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    threads: int | None = None
+    """CPU threads; all cores unless given."""
+    quiet: bool = False
+    """Print nothing but errors."""
+    keep_checkpoints: int = 2
+    """How many epoch checkpoints to keep."""
+    model: TGNConfig = field(default_factory=TGNConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    static: StaticConfig = field(default_factory=StaticConfig)
+    train: OptimConfig = field(default_factory=OptimConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+
+    @property
+    def eval_batch_size(self) -> int:
+        return self.eval.batch_size or self.train.batch_size
+
+
+def default_config(data: Path, run: Path) -> TrainConfig:
+    """What measured best: the paper's model with the pair encoding."""
+    return TrainConfig(data=data, run=run)
+
+
+def disttgl_config(data: Path, run: Path) -> TrainConfig:
+    """The paper's model, nothing added: TGN-attn with pre-trained static memory, batch 600."""
+    return TrainConfig(
+        data=data,
+        run=run,
+        model=TGNConfig(pair_encoding=False),
+        static=StaticConfig(mode="pretrained"),
+        train=OptimConfig(batch_size=600, epochs=100, patience=20),
+    )
+
+
+PRESETS = {"default": default_config, "disttgl": disttgl_config}
+"""Name -> function of (data, run) that makes a :class:`TrainConfig`."""
+
+
+def replace(config: TrainConfig, **changes: object) -> TrainConfig:
+    """A copy with some fields changed; a dotted field is written with two underscores: ``train__epochs=3``."""
+    for name, value in changes.items():
+        head, _, rest = name.partition("__")
+        if rest:
+            value = dataclasses.replace(getattr(config, head), **{rest: value})
+        config = dataclasses.replace(config, **{head: value})  # type: ignore[arg-type]
+    return config

@@ -1,0 +1,62 @@
+"""Negative destinations, drawn by a counter: the same for an event whatever the batch size, the order or the device."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tgscale.data.stream import EventStream
+from tgscale.errors import ConfigError
+from tgscale.graph.hashing import GOLDEN, mix_tensor, seed_key_tensor, signed
+
+POPULATIONS = ("destinations", "all")
+
+
+class NegativeSampler:
+    """Uniform draws, with replacement, from a population of nodes.
+
+    Args:
+        stream: where events and destinations come from.
+        population: ``"destinations"`` (every node that is a destination anywhere in the stream) or ``"all"`` nodes.
+        device: where draws are made.
+
+    Raises:
+        ConfigError: unknown population, or one of fewer than two nodes.
+    """
+
+    def __init__(self, stream: EventStream, population: str = "destinations", device: torch.device | str = "cpu"):
+        if population not in POPULATIONS:
+            raise ConfigError(f"negative population {population!r} is unknown: choose one of {', '.join(POPULATIONS)}.")
+        nodes = stream.destinations if population == "destinations" else np.arange(stream.num_nodes)
+        if len(nodes) < 2:
+            raise ConfigError(
+                f"the population {population!r} holds {len(nodes)} node, so an event has no other destination to be "
+                "compared with: use --eval.population all."
+            )
+        self.nodes = torch.as_tensor(nodes, dtype=torch.int64, device=device)
+
+    def draw(
+        self, event: Tensor, destination: Tensor, count: int, seed: int, exclude_own: bool = True
+    ) -> Tensor:
+        """Negatives of some events.
+
+        Args:
+            event: event ids, ``[B]``, int64.
+            destination: their true destinations, ``[B]``.
+            count: negatives per event.
+            seed: draws with another seed are independent.
+            exclude_own: never draw an event's own destination. (DistTGL's evaluation does not look: about one event in
+                ``len(nodes) / count`` then meets its own destination among its negatives, a tie.)
+
+        Returns:
+            ``[B, count]``, int64.
+        """
+        slot = torch.arange(count, device=event.device)
+        key = mix_tensor(seed_key_tensor(seed, event.device) ^ event)
+        bits = mix_tensor(key[:, None] + slot * signed(GOLDEN)) & 0x7FFFFFFFFFFFFFFF
+        if not exclude_own:
+            return self.nodes[bits % len(self.nodes)]
+        index = bits % (len(self.nodes) - 1)
+        own = torch.searchsorted(self.nodes, destination)[:, None]
+        return self.nodes[index + (index >= own)]  # step over the true destination

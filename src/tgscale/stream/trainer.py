@@ -1,0 +1,228 @@
+"""A whole run: train, validate after each epoch, keep the best weights with their memory, test, write the result."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tgscale.data.store import open_stream
+from tgscale.errors import ConfigError, RunError
+from tgscale.stream.config import TrainConfig
+from tgscale.stream.engine import StreamEngine
+from tgscale.train.checkpoint import Checkpointer, rng_state, set_rng_state
+from tgscale.train.config_io import from_dict, to_dict
+from tgscale.train.environment import describe_environment, find_device, peak_memory_bytes, set_threads
+from tgscale.train.progress import Progress
+from tgscale.train.rundir import RunDirectory
+
+TIES = "half (mean of the optimistic and the pessimistic rank)"
+
+
+def train(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
+    """Train and evaluate as ``config`` says.
+
+    Args:
+        config: all choices; ``config.data`` is the data directory, ``config.run`` the run directory.
+        resume: go on from the newest checkpoint of ``config.run``. The result equals that of a run that was never
+            interrupted, bit for bit.
+
+    Returns:
+        What is written to ``result.json`` of the run directory.
+
+    Raises:
+        TgscaleError: data, options or run directory that cannot be used; raised before any work.
+    """
+    device = find_device(config.device)
+    set_threads(config.threads)
+    stream = open_stream(config.data)
+    with RunDirectory.open(config.run) if resume else RunDirectory.create(config.run, to_dict(config)) as run:
+        engine = StreamEngine(config, stream, device, pretrain=not resume)
+        return _Trainer(config, engine, run).fit(resume)
+
+
+def resume(run: Path | str) -> dict[str, Any]:
+    """Go on with an interrupted run; see :func:`train`."""
+    return train(load_config(Path(run)), resume=True)
+
+
+def load_config(run: Path) -> TrainConfig:
+    """The configuration of a run directory, wherever that directory lies now.
+
+    Raises:
+        RunError: not a run directory.
+    """
+    config = from_dict(TrainConfig, RunDirectory.read_config(run))
+    config.run = run
+    return config
+
+
+def evaluate(
+    run: Path | str, split: str = "test", protocol: str | None = None, device: str | None = None, quiet: bool = False
+) -> dict[str, Any]:
+    """Evaluate the best weights of a finished or interrupted run.
+
+    Args:
+        run: run directory.
+        split: ``"val"`` or ``"test"``.
+        protocol: ``"mrr49"`` or ``"ap"``; as in training unless given.
+        device: as in training unless given.
+        quiet: show no progress.
+
+    Returns:
+        ``split``, ``protocol``, ``metrics`` and ``baselines`` (the rules on the same negatives).
+
+    Raises:
+        ConfigError: unknown split or protocol.
+        RunError: not a run directory, or one without a finished epoch.
+    """
+    if split not in ("val", "test"):
+        raise ConfigError(f"split {split!r} is unknown: choose val or test.")
+    config = load_config(Path(run))
+    if protocol is not None:
+        if protocol not in ("mrr49", "ap"):
+            raise ConfigError(f"protocol {protocol!r} is unknown: choose mrr49 or ap.")
+        config.eval.protocol = protocol  # type: ignore[assignment]
+    set_threads(config.threads)
+    engine = StreamEngine(config, open_stream(config.data), find_device(device or config.device), pretrain=False)
+    restore_best(engine, RunDirectory.checkpoints_of(Path(run)))
+    metrics = evaluate_parts(engine, ("val", "test") if split == "test" else ("val",), quiet)[split]
+    return {
+        "split": split,
+        "protocol": describe_protocol(config),
+        "metrics": metrics,
+        "baselines": {name: scores.summary() for name, scores in engine.evaluate_rules(split).items()},
+    }
+
+
+def restore_best(engine: StreamEngine, checkpoints: Path) -> None:
+    """Load the best weights and the memory that they had at the end of the training events."""
+    step, state = Checkpointer(checkpoints / "best").load()
+    if step is None:
+        raise RunError(f"{checkpoints} holds no finished epoch: train for longer first.")
+    engine.model.load_state_dict(state["model"])
+    engine.memory.load_state_dict(state["memory"])
+
+
+def evaluate_parts(engine: StreamEngine, parts: tuple[str, ...], quiet: bool) -> dict[str, dict[str, float | None]]:
+    """Walk through the parts in order, memory going on from one to the next; metrics of each."""
+    results = {}
+    for part in parts:
+        start, stop = engine.split.range(part)
+        with Progress(stop - start, part, quiet=quiet) as progress:
+            results[part] = engine.evaluate(part, progress).summary(engine.new_node_events(part))
+    return results
+
+
+def describe_protocol(config: TrainConfig) -> dict[str, Any]:
+    """All that a metric depends on beside the model."""
+    return {
+        "name": config.eval.protocol,
+        "negatives": config.eval.negatives,
+        "population": config.eval.population,
+        "exclude_own": config.eval.exclude_own,
+        "ties": TIES,
+        "batch_size": config.eval_batch_size,
+        "seed": config.eval.seed,
+    }
+
+
+class _Trainer:
+    """The state of a run while it runs."""
+
+    def __init__(self, config: TrainConfig, engine: StreamEngine, run: RunDirectory) -> None:
+        self.config, self.engine, self.run = config, engine, run
+        self.optimizers = engine.optimizers()
+        self.epochs = Checkpointer(run.checkpoints / "epochs", keep=config.keep_checkpoints)
+        self.best = Checkpointer(run.checkpoints / "best", keep=1)
+        self.epoch = 0
+        self.best_epoch, self.best_mrr = -1, -1.0
+        self.seconds: list[float] = []
+
+    def fit(self, resume: bool) -> dict[str, Any]:
+        if resume:
+            self._load()
+        patience = self.config.train.patience
+        while self.epoch < self.config.train.epochs and not (patience and self.epoch - self.best_epoch > patience):
+            self._one_epoch()
+        return self._finish()
+
+    def _one_epoch(self) -> None:
+        config, engine = self.config, self.engine
+        label = f"epoch {self.epoch + 1}/{config.train.epochs}"
+        began = time.perf_counter()
+        with Progress(engine.split.train, label, quiet=config.quiet) as progress:
+            loss = engine.train_epoch(self.epoch, self.optimizers, progress)
+        self.seconds.append(time.perf_counter() - began)
+        memory = engine.memory.state_dict()
+        val = evaluate_parts(engine, ("val",), config.quiet)["val"]
+        self.run.log(
+            "epoch",
+            epoch=self.epoch + 1,
+            loss=loss,
+            seconds=self.seconds[-1],
+            events_per_second=engine.split.train / self.seconds[-1],
+            val_seconds=time.perf_counter() - began - self.seconds[-1],
+            **{f"val_{name}": value for name, value in val.items()},
+        )
+        if val["mrr"] > self.best_mrr:  # type: ignore[operator]
+            self.best_mrr, self.best_epoch = float(val["mrr"]), self.epoch  # type: ignore[arg-type]
+            self.best.save(self.epoch + 1, {"model": engine.model.state_dict(), "memory": memory})
+        self.epoch += 1
+        self._save()
+
+    def _save(self) -> None:
+        self.epochs.save(
+            self.epoch,
+            {
+                "model": self.engine.model.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+                "rng": rng_state(),
+                "epoch": self.epoch,
+                "best_epoch": self.best_epoch,
+                "best_mrr": self.best_mrr,
+                "seconds": self.seconds,
+            },
+        )
+
+    def _load(self) -> None:
+        step, state = self.epochs.load()
+        if step is None:  # interrupted before the first epoch was over: begin again
+            raise RunError(f"{self.run.path} holds no finished epoch: start again with another --run.")
+        self.engine.model.load_state_dict(state["model"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        set_rng_state(state["rng"])
+        self.epoch, self.best_epoch, self.best_mrr = state["epoch"], state["best_epoch"], state["best_mrr"]
+        self.seconds = list(state["seconds"])
+        self.run.truncate_metrics(self.epoch)
+
+    def _finish(self) -> dict[str, Any]:
+        config, engine = self.config, self.engine
+        restore_best(engine, self.run.checkpoints)
+        metrics = evaluate_parts(engine, ("val", "test"), config.quiet)
+        stream, rules = engine.stream, engine.evaluate_rules("test")
+        result = {
+            "task": "link prediction",
+            "model": "tgn",
+            "data": {"name": stream.name, "events": stream.num_events, "nodes": stream.num_nodes},
+            "protocol": describe_protocol(config),
+            "val": metrics["val"],
+            "test": metrics["test"],
+            "baselines": {name: scores.summary(engine.new_node_events("test")) for name, scores in rules.items()},
+            "train": {
+                "epochs": self.epoch,
+                "best_epoch": self.best_epoch + 1,
+                "seconds_per_epoch": self.seconds,
+                "events_per_second": engine.split.train * len(self.seconds) / sum(self.seconds),
+                "peak_memory_bytes": peak_memory_bytes(),
+                "parameters": sum(p.numel() for p in engine.model.parameters() if p.requires_grad),
+            },
+            "environment": describe_environment(),
+        }
+        self.run.write_result(result)
+        return result
+
+
