@@ -3,7 +3,8 @@
 A draw depends on (seed, node, time, slot) alone, never on the batch, the order, the thread or the device.
 
     key     = mix(mix(mix(seed) ^ node) ^ time)
-    draw(i) = mix(key + i * GOLDEN) >> 1        a non-negative 63-bit integer
+    draw(i) = mix(key + i * GOLDEN) >> 32       32 bits
+    below(i, n) = draw(i) * n >> 32             a number in [0, n), n < 2^31; a product is faster than a remainder
 
 Each function stands here for Python integers, for Numba and for tensors (int64 that wraps around).
 """
@@ -21,7 +22,7 @@ _C2 = 0x94D049BB133111EB
 _MASK = 2**64 - 1
 
 _GOLDEN_U, _C1_U, _C2_U = np.uint64(GOLDEN), np.uint64(_C1), np.uint64(_C2)
-_S1, _S27, _S30, _S31 = np.uint64(1), np.uint64(27), np.uint64(30), np.uint64(31)
+_S27, _S30, _S31, _S32 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(32)
 
 
 def mix(x: int) -> int:
@@ -32,10 +33,10 @@ def mix(x: int) -> int:
     return x ^ (x >> 31)
 
 
-def draw(seed: int, node: int, time: int, slot: int) -> int:
-    """The draw of one slot, in ``[0, 2^63)``. This is the definition."""
-    key = mix(mix(mix(seed & _MASK) ^ node) ^ time)
-    return mix((key + slot * GOLDEN) & _MASK) >> 1
+def draw_below(n: int, seed: int, node: int, time: int, slot: int) -> int:
+    """The draw of one slot, in ``[0, n)``. This is the definition."""
+    key = mix(mix(mix(seed & _MASK) ^ (node & _MASK)) ^ (time & _MASK))
+    return (mix((key + slot * GOLDEN) & _MASK) >> 32) * n >> 32
 
 
 @numba.njit(nogil=True, cache=True)
@@ -53,8 +54,8 @@ def key_numba(seed_key, node, time):
 
 
 @numba.njit(nogil=True, cache=True)
-def draw_numba(key, slot):
-    return np.int64(mix_numba(key + np.uint64(slot) * _GOLDEN_U) >> _S1)
+def draw_below_numba(n, key, slot):
+    return np.int64((mix_numba(key + np.uint64(slot) * _GOLDEN_U) >> _S32) * np.uint64(n) >> _S32)
 
 
 def signed(x: int) -> int:
@@ -79,8 +80,9 @@ def key_tensor(seed_key: Tensor, node: Tensor, time: Tensor) -> Tensor:
     return mix_tensor(mix_tensor(seed_key ^ node) ^ time)
 
 
-def draw_tensor(key: Tensor, slot: int) -> Tensor:
-    return _shift(mix_tensor(key + signed((slot * GOLDEN) & _MASK)), 1)
+def draw_below_tensor(n: Tensor, key: Tensor, slot: int) -> Tensor:
+    # 32 bits times less than 2^31 stays below 2^63.
+    return _shift(mix_tensor(key + signed((slot * GOLDEN) & _MASK)), 32) * n >> 32
 
 
 def seed_key_tensor(seed: int, device: torch.device) -> Tensor:

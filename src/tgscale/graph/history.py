@@ -16,24 +16,27 @@ from tgscale.graph.search import (
     event_bound,
     index_tensors,
     lower_bound,
+    lower_bound_near,
     resolve_backend,
 )
 
 
 @numba.njit(nogil=True, cache=True)
-def _node_range(indptr, event_id, node, before, count, last, start, stop):
+def _node_range(indptr, event_id, cursor, node, before, count, last, start, stop):
     for i in range(start, stop):
-        first, end = indptr[node[i]], indptr[node[i] + 1]
-        end = lower_bound(event_id, before[i], first, end)
+        first = indptr[node[i]]
+        # Queries mostly move forward in time, so a node's search starts where its last one ended.
+        end = lower_bound_near(event_id, before[i], first, indptr[node[i] + 1], cursor[node[i]])
+        cursor[node[i]] = end
         count[i] = end - first
         last[i] = event_id[end - 1] if end > first else -1
 
 
 @numba.njit(nogil=True, cache=True, parallel=True)
-def _node_parallel(indptr, event_id, node, before, count, last, parts):
+def _node_parallel(indptr, event_id, cursor, node, before, count, last, parts):
     for p in numba.prange(parts):
         _node_range(
-            indptr, event_id, node, before, count, last, len(node) * p // parts, len(node) * (p + 1) // parts
+            indptr, event_id, cursor, node, before, count, last, len(node) * p // parts, len(node) * (p + 1) // parts
         )  # fmt: skip
 
 
@@ -42,8 +45,8 @@ def _pair_range(indptr, partner, event_id, a, b, before, count, last, start, sto
     for i in range(start, stop):
         u, v = min(a[i], b[i]), max(a[i], b[i])
         first = lower_bound(partner, v, indptr[u], indptr[u + 1])
-        # The run of this partner ends where the next one begins; then its events are in order.
-        run_end = lower_bound(partner, v + 1, first, indptr[u + 1])
+        # The run of this partner ends where the next one begins; within it events are in order.
+        run_end = lower_bound_near(partner, v + 1, first, indptr[u + 1], first)
         end = lower_bound(event_id, before[i], first, run_end)
         count[i] = end - first
         last[i] = event_id[end - 1] if end > first else -1
@@ -65,7 +68,7 @@ def _age_range(indptr, event_id, node, event, before, age, start, stop):
             continue
         end = indptr[node[i] + 1]
         after = lower_bound(event_id, event[i] + 1, indptr[node[i]], end)
-        age[i] = lower_bound(event_id, before[i], after, end) - after
+        age[i] = lower_bound_near(event_id, before[i], after, end, after) - after
 
 
 @numba.njit(nogil=True, cache=True, parallel=True)
@@ -127,6 +130,8 @@ class History:
         if self.backend == "tensor":
             self._index = index_tensors(stream, self.device)
             self._pairs = _PairTensors(stream, self.device)
+        else:
+            self._cursor = np.array(stream.tcsr.indptr[:-1])
 
     def bound(self, time: Tensor) -> Tensor:
         """Number of events strictly before each time, ``[Q]`` int64."""
@@ -150,7 +155,7 @@ class History:
         tcsr = self.stream.tcsr
         count, last = torch.empty_like(before), torch.empty_like(before)
         columns = [x.contiguous().numpy() for x in (node, before, count, last)]
-        _spread(_node_range, _node_parallel, len(node), tcsr.indptr, tcsr.event_id, *columns)
+        _spread(_node_range, _node_parallel, len(node), tcsr.indptr, tcsr.event_id, self._cursor, *columns)
         return count, last
 
     def pair(self, a: Tensor, b: Tensor, time: Tensor | None, *, before: Tensor | None = None) -> tuple[Tensor, Tensor]:

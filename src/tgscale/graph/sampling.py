@@ -16,7 +16,7 @@ from torch import Tensor
 from tgscale.data.stream import EventStream
 from tgscale.errors import ConfigError
 from tgscale.graph import sampling_numba, sampling_reference
-from tgscale.graph.hashing import draw_tensor, key_tensor, mix, seed_key_tensor
+from tgscale.graph.hashing import draw_below_tensor, key_tensor, mix, seed_key_tensor
 from tgscale.graph.search import check_nodes, check_query, event_bound, index_tensors, resolve_backend
 
 STRATEGIES = ("recent", "uniform")
@@ -96,6 +96,8 @@ class NeighborSampler:
         self.seed = seed
         if self.backend == "tensor":
             self._index = index_tensors(stream, self.device)
+        elif self.backend == "numba":
+            self._cursor = np.array(stream.tcsr.indptr[:-1])
 
     @property
     def seed(self) -> int:
@@ -160,6 +162,7 @@ class NeighborSampler:
         out = Neighbors(*(torch.empty(len(node), k, dtype=torch.int64) for _ in range(3)))
         sampling_numba.sample_one_hop(
             self.stream,
+            self._cursor,
             node.numpy(),
             time.numpy(),
             before.numpy(),
@@ -198,7 +201,7 @@ def _floyd(key: Tensor, n: Tensor, k: int) -> Tensor:
     chosen: list[Tensor] = []
     for slot in range(k):
         last = (n - k + slot).clamp(min=slot)
-        pick = draw_tensor(key, slot) % (last + 1)
+        pick = draw_below_tensor(last + 1, key, slot)
         taken = torch.zeros_like(pick, dtype=torch.bool)
         for earlier in chosen:
             taken |= earlier == pick

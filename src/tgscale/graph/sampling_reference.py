@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tgscale.data.stream import EventStream
-from tgscale.graph.hashing import draw
+from tgscale.graph.hashing import draw_below
 
 
 def past_places(stream: EventStream, node: int, time: int, window: int | None) -> np.ndarray:
@@ -23,7 +23,7 @@ def floyd(n: int, k: int, seed: int, node: int, time: int) -> list[int]:
     chosen: list[int] = []
     for slot in range(k):
         last = n - k + slot
-        pick = draw(seed, node, time, slot) % (last + 1)
+        pick = draw_below(last + 1, seed, node, time, slot)
         chosen.append(last if pick in chosen else pick)
     return sorted(chosen, reverse=True)
 

@@ -32,22 +32,25 @@ def lower_bound(values, x, lo, hi):
 
 
 @numba.njit(nogil=True, cache=True)
-def lower_bound_near(values, x, near):
-    """As ``lower_bound`` over all values, but searching outwards from index ``near`` in doubling steps."""
-    size = len(values)
+def lower_bound_near(values, x, first, end, near):
+    """As ``lower_bound`` in ``[first, end)``, but searching outwards from ``near`` in doubling steps.
+
+    ``near`` may be any place in ``[first, end]``: it decides how long the search takes, never what it finds.
+    """
     step = 1
-    if near < size and values[near] < x:
-        lo, hi = near + 1, near + 1
-        while hi < size and values[hi] < x:
-            lo = hi + 1
-            hi += step
-            step *= 2
-        return lower_bound(values, x, lo, min(hi, size))
     lo, hi = near, near
-    while lo > 0 and values[lo - 1] >= x:
-        hi = lo - 1
-        lo = max(lo - step, 0)
-        step *= 2
+    if near < end and values[near] < x:
+        lo, hi = near + 1, near + 1
+        while hi < end and values[hi] < x:
+            lo = hi + 1
+            hi = lo + step
+            step *= 2
+        hi = min(hi, end)
+    else:
+        while lo > first and values[lo - 1] >= x:
+            hi = lo - 1
+            lo = max(lo - step, first)
+            step *= 2
     return lower_bound(values, x, lo, hi)
 
 
@@ -58,7 +61,7 @@ def _bound_range(time, query, near, bound, start, stop):
         # Without a hint the last answer is one: the roots of a batch have nearly the same time.
         if len(near) > 0:
             at = max(near[i], 0)
-        at = lower_bound_near(time, query[i], at)
+        at = lower_bound_near(time, query[i], 0, len(time), at)
         bound[i] = at
 
 
