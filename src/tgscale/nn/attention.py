@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from tgscale.graph.block import Block
 from tgscale.nn.gather_attention import gather_attention
+from tgscale.nn.per_head import per_head_product
 from tgscale.nn.time_encoding import TimeEncoding
 
 
@@ -71,7 +72,7 @@ class TemporalAttention(nn.Module):
             ``[R, out_dim]``.
         """
         own = z[block.roots]  # [Q, D]: one row per distinct root node
-        query = torch.einsum("qhd,hdf->qhf", self._query(own), self._by_head(self.w_key))
+        query = per_head_product(self._query(own), self._by_head(self.w_key))
         out = gather_attention(
             query,
             block.root_row,
@@ -85,7 +86,7 @@ class TemporalAttention(nn.Module):
             self._keep(block.slot, z.dtype),
             self.slope,
         )
-        value = torch.einsum("rhf,hdf->rhd", out, self._by_head(self.w_value)).flatten(1)
+        value = per_head_product(out, self._by_head(self.w_value).transpose(1, 2)).flatten(1)
         w_value, w_own = self.w_out.weight.split([self.out_dim, self.node_dim], dim=1)
         own_part = F.linear(own, w_own, self.w_out.bias)
         return self._finish(F.linear(value, w_value) + own_part[block.root_row])

@@ -43,11 +43,13 @@ class MemoryUpdater(nn.Module):
         Returns:
             ``[U, dim]``.
         """
-        has_mail = mail_event >= 0
-        if memory.device.type == "cpu":  # work on the rows that need it
-            rows = has_mail.nonzero().flatten()
-            x = torch.cat([mail[rows], edge_features[mail_event[rows]].to(mail.dtype), self.time(mail_dt[rows])], dim=1)
-            return memory.index_copy(0, rows, self.cell(x, memory[rows]))
-        # On a GPU counting the rows would wait for the device: compute all of them, keep those with mail.
+        if memory.device.type != "cpu":
+            return self.masked(memory, mail, mail_dt, edge_features, mail_event)
+        rows = (mail_event >= 0).nonzero().flatten()  # work on the rows that need it
+        x = torch.cat([mail[rows], edge_features[mail_event[rows]].to(mail.dtype), self.time(mail_dt[rows])], dim=1)
+        return memory.index_copy(0, rows, self.cell(x, memory[rows]))
+
+    def masked(self, memory: Tensor, mail: Tensor, mail_dt: Tensor, edge_features: Tensor, mail_event: Tensor) -> Tensor:
+        """The same for a GPU, where counting the rows would wait for the device: compute all, keep those with mail."""
         x = torch.cat([mail, edge_features[mail_event.clamp(min=0)].to(mail.dtype), self.time(mail_dt)], dim=1)
-        return torch.where(has_mail[:, None], self.cell(x, memory), memory)
+        return torch.where((mail_event >= 0)[:, None], self.cell(x, memory), memory)
