@@ -1,0 +1,202 @@
+"""Checkpoints: a nested state, written all or nothing, the newest few kept.
+
+The tensors go through ``torch.distributed.checkpoint``, each rank into a shard of its own. Its default storage keeps
+its index, and everything that is not a tensor, as pickles, and unpickling a file that came from somebody else runs
+their code. So its safetensors storage is used, which holds tensors and nothing else; the rest of the state (structure,
+numbers, strings) is JSON beside it, with the SHA-256 of every shard. Nothing here unpickles anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed.checkpoint as dcp
+from torch import Tensor
+from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+
+from tgscale.errors import RunError
+from tgscale.train.files import sync_folder, write_atomically
+
+logger = logging.getLogger(__name__)
+
+STATE = "state.json"
+PREFIX = "step-"
+
+
+class Checkpointer:
+    """Saves and loads states by step; one folder per step.
+
+    A state is a nested dict (keys: strings or ints), list or tuple of tensors, numbers, strings, bools and None, such
+    as the ``state_dict`` of a module or an optimiser.
+
+    Args:
+        folder: where the checkpoints lie; made by the first save.
+        keep: how many of the newest are kept.
+    """
+
+    def __init__(self, folder: Path | str, keep: int = 2) -> None:
+        if keep < 1:
+            raise ValueError(f"keep is {keep}: at least one checkpoint must be kept")
+        self.folder, self.keep = Path(folder), keep
+
+    def steps(self) -> list[int]:
+        """Steps of all checkpoints, oldest first, damaged ones included."""
+        names = (entry.name for entry in self.folder.glob(f"{PREFIX}*"))
+        return sorted(int(name.removeprefix(PREFIX)) for name in names if name.removeprefix(PREFIX).isdigit())
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Write a state. Whatever happens, the folder holds the checkpoints of before, or also this one, whole.
+
+        Raises:
+            TypeError: the state holds something that is neither a tensor nor a plain value.
+        """
+        tensors: dict[str, Tensor] = {}
+        structure = _encode(state, "", tensors)
+        partial = self.folder / f".{PREFIX}{step}.tmp"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            _save_tensors(tensors, partial)
+            files = {file.name: _describe(file) for file in sorted(partial.iterdir())}
+            write_atomically(partial / STATE, json.dumps({"step": step, "state": structure, "files": files}))
+            self._publish(partial, self._path(step))
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+        for old in self.steps()[: -self.keep]:
+            shutil.rmtree(self._path(old))
+
+    def load(self, step: int | None = None) -> tuple[int | None, dict[str, Any]]:
+        """Read a state; its tensors are on the CPU.
+
+        Args:
+            step: which one; the newest unless given. Damaged ones are then passed over, with a warning.
+
+        Returns:
+            Step and state; ``(None, {})`` when there is no checkpoint at all.
+
+        Raises:
+            RunError: the step that was asked for is missing or damaged, or all checkpoints are damaged.
+        """
+        if step is not None:
+            return step, _read(self._path(step))
+        steps = self.steps()
+        for candidate in reversed(steps):
+            try:
+                return candidate, _read(self._path(candidate))
+            except RunError as error:
+                logger.warning("%s Trying the one before it.", error)
+        if steps:
+            raise RunError(
+                f"all {len(steps)} checkpoints in {self.folder} are damaged: start again with another --run."
+            )
+        return None, {}
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"{PREFIX}{step:08d}"
+
+    def _publish(self, partial: Path, path: Path) -> None:
+        if path.exists():  # a resumed run comes by a step that was saved before
+            shutil.rmtree(path)
+        os.rename(partial, path)
+        sync_folder(self.folder)
+
+
+def rng_state() -> dict[str, Any]:
+    """The states of torch's random generators, of the CPU and of the GPUs in use."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Set them to what :func:`rng_state` returned. States of GPUs that are not there are passed over."""
+    torch.set_rng_state(state["cpu"])
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    for index, one in enumerate(state["cuda"][:there]):
+        torch.cuda.set_rng_state(one, index)
+
+
+def _encode(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """``value`` as JSON. Every JSON object is a tag: a tensor's name, or the kind of a container."""
+    if isinstance(value, Tensor):
+        if name in tensors:
+            raise TypeError(f"two tensors of the state are both called {name!r}")
+        tensors[name] = value.detach().contiguous()
+        return {"tensor": name}
+    if isinstance(value, dict):
+        for key in value:
+            if type(key) not in (str, int):
+                raise TypeError(f"key {key!r} of {name or 'the state'} is {type(key).__name__}: strings and ints only")
+        return {"dict": [[key, _encode(item, f"{name}/{key}".lstrip("/"), tensors)] for key, item in value.items()]}
+    if isinstance(value, list | tuple):
+        items = [_encode(item, f"{name}/{i}", tensors) for i, item in enumerate(value)]
+        return {"list" if isinstance(value, list) else "tuple": items}
+    if value is None or type(value) in (str, bool, int, float):
+        return value
+    raise TypeError(f"{name} is {type(value).__name__}: a checkpoint holds tensors and plain values")
+
+
+def _decode(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "dict":
+        return {key: _decode(item, tensors) for key, item in content}
+    items = [_decode(item, tensors) for item in content]
+    return items if kind == "list" else tuple(items)
+
+
+def _save_tensors(tensors: dict[str, Tensor], folder: Path) -> None:
+    if tensors:
+        with _one_process():
+            dcp.save(tensors, storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True), no_dist=True)
+
+
+def _load_tensors(folder: Path) -> dict[str, Tensor]:
+    reader = HuggingFaceStorageReader(str(folder))
+    found = reader.read_metadata().state_dict_metadata
+    tensors = {
+        name: torch.empty(entry.size, dtype=entry.properties.dtype)
+        for name, entry in found.items()
+        if isinstance(entry, TensorStorageMetadata)
+    }
+    if tensors:
+        with _one_process():
+            dcp.load(tensors, storage_reader=reader, no_dist=True)
+    return tensors
+
+
+class _one_process(warnings.catch_warnings):
+    """Keeps torch from telling that there is no process group: that is meant."""
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
+
+
+def _describe(file: Path) -> dict[str, Any]:
+    with open(file, "rb") as handle:
+        return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(handle, "sha256").hexdigest()}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        saved = json.loads((path / STATE).read_text(encoding="utf-8"))
+        wrong = [name for name, entry in saved["files"].items() if _describe(path / name) != entry]
+        if wrong:
+            raise RunError(f"checkpoint {path} is damaged: {wrong[0]} is not what was written.")
+        return _decode(saved["state"], _load_tensors(path))
+    except FileNotFoundError as error:
+        raise RunError(f"checkpoint {path} is missing or incomplete: {error.filename} not found.") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"checkpoint {path} is damaged ({error!r}).") from error

@@ -1,0 +1,196 @@
+"""Configurations: dataclass, plain dict, YAML file and command line, all checked by tyro, in one place.
+
+A mapping is turned into command-line flags (``{"train": {"lr": 0.1}}`` is ``--train.lr=0.1``), so a value from a file
+is held to the same rules as one that was typed, and what comes later on the line wins.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import io
+import re
+import typing
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+from typing import Any, TypeVar
+
+import tyro
+import yaml
+
+from tgscale.errors import ConfigError
+
+Config = TypeVar("Config")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A dataclass as nested plain values: paths become strings, tuples become lists. See :func:`from_dict`."""
+    return dataclasses.asdict(config, dict_factory=lambda items: {name: _plain(value) for name, value in items})
+
+
+def from_dict(config_type: type[Config], values: dict[str, Any], source: str = "configuration") -> Config:
+    """The dataclass that :func:`to_dict` was given.
+
+    Args:
+        config_type: a dataclass.
+        values: nested plain values. What is left out keeps its default.
+        source: where the values come from, for messages.
+
+    Raises:
+        ConfigError: an unknown name, or a value that does not fit; the message gives the nearest right name.
+    """
+    return _parse(config_type, None, _options(config_type, values, source), [], source, None)
+
+
+def parse(
+    config_type: type[Config],
+    argv: Sequence[str],
+    *,
+    default: Config | None = None,
+    yaml_path: Path | str | None = None,
+    prog: str | None = None,
+) -> Config:
+    """A configuration from a preset, a YAML file and a command line; each overrides the one before it.
+
+    Args:
+        config_type: a dataclass; its fields may be dataclasses again.
+        argv: flags such as ``--train.lr 0.001``. ``--help`` prints all of them and exits.
+        default: the preset; fields that are ``tyro.MISSING`` must be given by file or flag.
+        yaml_path: a file that holds a mapping with the same names.
+        prog: name of the command, for ``--help``.
+
+    Raises:
+        ConfigError: an unknown name, a value that does not fit, or one that is missing. The message gives the nearest
+            right name, and the file and key when the mistake is there.
+    """
+    values = {} if yaml_path is None else read_yaml(yaml_path)
+    return _parse(config_type, default, _options(config_type, values, str(yaml_path)), argv, str(yaml_path), prog)
+
+
+def read_yaml(path: Path | str) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        ConfigError: no such file, not YAML, not a mapping, or a key that stands twice.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            values = yaml.load(file, Loader=_UniqueKeyLoader)
+    except OSError as error:
+        raise ConfigError(f"config file {path} cannot be read: {error.strerror}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(values, dict | None):
+        raise ConfigError(
+            f"{path} holds no mapping of options, but {type(values).__name__}: write `train: {{lr: 0.001}}`."
+        )
+    return values or {}
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping; YAML's own rule, which PyYAML does not hold to."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"key {key.value!r} stands twice", problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+class _Option(typing.NamedTuple):
+    """One option of a mapping."""
+
+    key: str  # with the sections it lies in, such as "train.lr"
+    kind: Any
+    value: Any
+
+    def flag(self, key: str) -> list[str]:
+        """Its command-line form, under some key."""
+        if self.kind is bool and isinstance(self.value, bool):
+            section, _, name = key.rpartition(".")
+            return [f"--{key}" if self.value else f"--{section}{'.' * bool(section)}no-{name}"]
+        if isinstance(self.value, list | tuple):
+            return [f"--{key}", *map(str, self.value)]
+        return [f"--{key}={self.value}"]
+
+    def check(self) -> None:
+        """Refuse a value that does not fit, whatever the other options are."""
+        name = self.key.rpartition(".")[2]
+        _tyro(dataclasses.make_dataclass("Option", [(name, self.kind)]), None, self.flag(name), None)
+
+
+def _options(config_type: Any, values: dict[str, Any], source: str, prefix: str = "") -> list[_Option]:
+    """The options of a nested mapping."""
+    types = typing.get_type_hints(config_type, include_extras=True)
+    names = [field.name for field in dataclasses.fields(config_type)]
+    options: list[_Option] = []
+    for key, value in values.items():
+        name = str(key).replace("-", "_")
+        if name not in names:
+            raise ConfigError(f"{source}: option {prefix}{key} is unknown. {_nearest(name, names, prefix)}")
+        if dataclasses.is_dataclass(types[name]):
+            if not isinstance(value, dict | None):
+                raise ConfigError(f"{source}: {prefix}{name} is a section of options, but {value!r} was given.")
+            options += _options(types[name], value or {}, source, f"{prefix}{name}.")
+        elif isinstance(value, dict):
+            raise ConfigError(f"{source}: {prefix}{name} is one option, but a section was given: {value!r}.")
+        else:
+            options.append(_Option(f"{prefix}{name}", types[name], value))
+    return options
+
+
+def _parse(
+    config_type: type[Config],
+    default: Config | None,
+    options: list[_Option],
+    argv: Sequence[str],
+    source: str,
+    prog: str | None,
+) -> Config:
+    flags = [word for option in options for word in option.flag(option.key)]
+    try:
+        return _tyro(config_type, default, [*flags, *argv], prog)
+    except ConfigError:
+        for option in options:  # is it the file's fault? then say so, and where
+            try:
+                option.check()
+            except ConfigError as error:
+                reason = str(error).splitlines()[0]  # the rest is help for a command line
+                raise ConfigError(f"{source}: {option.key} is {option.value!r}. {reason}") from None
+        raise
+
+
+def _tyro(config_type: type[Config], default: Config | None, args: list[str], prog: str | None) -> Config:
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed):
+            return tyro.cli(
+                config_type, args=args, prog=prog, default=tyro.MISSING_NONPROP if default is None else default
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise  # --help
+        raise ConfigError(_unboxed(printed.getvalue())) from None
+
+
+def _unboxed(printed: str) -> str:
+    """What tyro printed, without the frame around it and with wrapped lines put together."""
+    rows = [line[2:-1].rstrip().strip("─") for line in printed.splitlines() if line.startswith("│")]
+    text = re.sub(r"(?<=\S)\n(?=\S)", " ", "\n".join(rows))
+    return text.replace("\n\n", "\n") or printed
+
+
+def _nearest(name: str, names: list[str], prefix: str) -> str:
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if near:
+        return f"Did you mean {prefix}{near[0]}?"
+    return f"There are: {', '.join(names)}."
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, PurePath):
+        return str(value)
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

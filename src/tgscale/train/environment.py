@@ -1,0 +1,122 @@
+"""What a run stands on: device, threads, versions, memory."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import resource
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numba
+import torch
+
+import tgscale
+from tgscale.errors import ConfigError
+
+
+def find_device(name: str) -> torch.device:
+    """The device called ``auto`` (a GPU when there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        ConfigError: another name, or a GPU that is not there.
+    """
+    count = _gpus()
+    if name == "auto":
+        name = "cuda" if count else "cpu"
+    there = ["auto", "cpu"] + (["cuda"] if count else []) + [f"cuda:{i}" for i in range(count)]
+    if name not in there:
+        why = "" if count or not name.startswith("cuda") else " No GPU was found, or torch was built without CUDA."
+        raise ConfigError(f"device {name!r} is not available: choose one of {', '.join(there)}.{why}")
+    return torch.device(name)
+
+
+def set_threads(count: int | None) -> int:
+    """Let torch and numba both use ``count`` CPU threads, at most what the machine offers; None: what torch chose.
+
+    Returns:
+        The number that is now used.
+
+    Raises:
+        ConfigError: a count below 1.
+    """
+    if count is not None and count < 1:
+        raise ConfigError(f"threads is {count}: give 1 or more, or leave it out to use all cores.")
+    count = min(count or torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    torch.set_num_threads(count)
+    numba.set_num_threads(count)
+    return count
+
+
+def peak_memory_bytes() -> int:
+    """The most main memory that this process has held so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def peak_cuda_memory_bytes() -> int:
+    """The most memory that tensors of this process have held on any one GPU, in bytes; 0 where no GPU was used."""
+    if not torch.cuda.is_initialized():
+        return 0
+    return max(torch.cuda.max_memory_allocated(i) for i in range(torch.cuda.device_count()))
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions, machine, commit and command line, as plain JSON values."""
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "tgscale": tgscale.__version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in ("torch", "numpy", "numba")},
+        "cuda": torch.version.cuda,
+        "platform": platform.platform(),
+        "cpu": _cpu_model(),
+        "cores": _cores(),
+        "threads": torch.get_num_threads(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(_gpus())],
+    }
+
+
+def _gpus() -> int:
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))  # what this process may use, not what the machine has
+    return os.cpu_count() or 1
+
+
+def _cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """Commit of the checkout that this code runs from, with ``-dirty`` when it was changed; None when installed."""
+    package = Path(__file__).parents[1]
+    git = ["git", "-C", str(package)]
+    try:
+        top = subprocess.run([*git, "rev-parse", "--show-toplevel"], capture_output=True, text=True, timeout=10)
+        if top.returncode or Path(top.stdout.strip()) / "src" / "tgscale" != package:
+            return None
+        described = subprocess.run(
+            [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return described.stdout.strip() or None

@@ -1,0 +1,69 @@
+"""Ranking and classification metrics of link prediction. Ties count half, everywhere."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchmetrics.functional.classification import binary_auroc, binary_average_precision
+
+from tgscale.errors import RunError
+
+
+def tie_aware_ranks(positive: Tensor, negatives: Tensor) -> Tensor:
+    """Rank of each true candidate among its negatives: the mean of the optimistic and the pessimistic rank.
+
+    ``1 + #(negative > positive) + 0.5 * #(negative == positive)``. A scorer that gives every candidate the same score
+    gets ``1 + n / 2``, the middle, and not the first place.
+
+    Args:
+        positive: scores of the true candidates, ``[B]``.
+        negatives: scores of each one's negatives, ``[B, n]``.
+
+    Returns:
+        ``[B]``, float64, from 1 (best) to ``n + 1``.
+
+    Raises:
+        RunError: a score is NaN.
+    """
+    _refuse_nan(positive, negatives)
+    better = (negatives > positive[:, None]).sum(1)
+    equal = (negatives == positive[:, None]).sum(1)
+    return 1.0 + better.double() + 0.5 * equal.double()
+
+
+def reciprocal_ranks(positive: Tensor, negatives: Tensor) -> Tensor:
+    """``1 / rank`` of each true candidate, ``[B]``, float64; their mean is the MRR. See :func:`tie_aware_ranks`."""
+    return tie_aware_ranks(positive, negatives).reciprocal()
+
+
+def ap_auc(positive: Tensor, negative: Tensor) -> tuple[float, float]:
+    """Average precision and area under the ROC curve of telling true events from negatives.
+
+    Args:
+        positive: scores of true events, ``[B]``; any real numbers, higher is likelier.
+        negative: scores of negatives, ``[B]``.
+
+    Returns:
+        ``(ap, auc)``, both in [0, 1]. An AUC counts a tie as half; AP takes all of one score at once.
+
+    Raises:
+        RunError: a score is NaN.
+    """
+    _refuse_nan(positive, negative)
+    scores = torch.cat([positive, negative])
+    # torchmetrics squashes scores outside [0, 1] by a sigmoid, which makes ties of large ones. Both metrics depend on
+    # the order alone, so it is given the order, with ties kept, scaled into [0, 1].
+    order = torch.unique(scores, return_inverse=True)[1].double()
+    order /= order.max().clamp(min=1)
+    target = torch.zeros(len(scores), dtype=torch.long, device=scores.device)
+    target[: len(positive)] = 1
+    return float(binary_average_precision(order, target)), float(binary_auroc(order, target))
+
+
+def _refuse_nan(*scores: Tensor) -> None:
+    for values in scores:
+        if torch.isnan(values).any():
+            raise RunError(
+                "a score is NaN, so events cannot be ranked: the model diverged. Lower the learning rate "
+                "(--train.lr), or look for extreme values among the features."
+            )

@@ -1,0 +1,77 @@
+"""Progress of one pass over events: a bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+LINE_EVERY = 10.0
+"""Seconds between two plain lines."""
+
+
+class Progress:
+    """Shows how many events are done, at which rate, and how long it will still take. A context manager.
+
+    Everything goes to stderr. On a terminal it is a bar; elsewhere (a log file, a pipe) a line every ten seconds and
+    one at the end.
+
+    Args:
+        total: events in this pass.
+        label: what it is, such as ``"epoch 3/20"``.
+        quiet: show nothing.
+    """
+
+    def __init__(self, total: int, label: str, quiet: bool = False) -> None:
+        self.total, self.label, self.done = total, label, 0
+        self._values: dict[str, float] = {}
+        self._quiet = quiet
+        self._bar: Bar | None = None
+
+    def __enter__(self) -> Progress:
+        self._began = self._last_line = time.perf_counter()
+        if not self._quiet and sys.stderr.isatty():
+            self._bar = Bar(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.percentage:>3.0f}%  {task.fields[detail]}"),
+                TimeRemainingColumn(elapsed_when_finished=True),
+                console=Console(stderr=True),
+                refresh_per_second=4,
+            )
+            self._task = self._bar.add_task(self.label, total=self.total, detail="")
+            self._bar.start()
+        return self
+
+    def advance(self, events: int, **values: float) -> None:
+        """Count more events as done, and show some values beside them, such as ``loss=0.3``."""
+        self.done += events
+        self._values.update(values)
+        if self._bar:
+            self._bar.update(self._task, completed=self.done, detail=self._detail())
+        elif not self._quiet and time.perf_counter() - self._last_line >= LINE_EVERY:
+            self._last_line = time.perf_counter()
+            left = (self.total - self.done) / self.rate
+            print(f"{self.label}: {self.done / self.total:.0%}, {self._detail()}, {left:.0f} s left", file=sys.stderr)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+        elif not self._quiet and kind is None:
+            seconds = time.perf_counter() - self._began
+            print(f"{self.label}: {self.done:,} events in {seconds:.1f} s, {self._detail()}", file=sys.stderr)
+
+    @property
+    def rate(self) -> float:
+        """Events per second since the start."""
+        return self.done / max(time.perf_counter() - self._began, 1e-9)
+
+    def _detail(self) -> str:
+        values = [f"{name} {value:.4g}" for name, value in self._values.items()]
+        return ", ".join([f"{self.rate:,.0f} events/s", *values])
