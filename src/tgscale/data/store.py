@@ -28,6 +28,7 @@ from tgscale.data.stream import EventStream, Split
 from tgscale.errors import StoreError
 
 FORMAT_VERSION = 1
+CHUNK_BYTES = 32 << 20
 META = "meta.json"
 NODE_IDS = "node_ids.parquet"
 EVENT_COLUMNS = ("src", "dst", "time")
@@ -174,11 +175,18 @@ class StoreWriter:
         self._open: dict[str, BinaryIO] = {}
         self._columns: dict[str, dict[str, Any]] = {}
         self.committed = False
+        self._needed = 0
 
     @property
     def bytes_planned(self) -> int:
-        """Bytes of all columns created so far."""
-        return sum(entry["bytes"] for entry in self._columns.values())
+        """Bytes that the directory needs, as far as is known."""
+        return max(self._needed, sum(entry["bytes"] for entry in self._columns.values()))
+
+    def require(self, size: int) -> None:
+        """Refuse at once when the disk has no room for a directory of this many bytes."""
+        self._needed = size
+        if shutil.disk_usage(self.folder).free < size:
+            raise OSError(errno.ENOSPC, "no space left")
 
     def create(self, name: str, dtype: Any, shape: tuple[int, ...]) -> None:
         """Make a column of known type and shape, and take its room on disk at once, so that a full disk shows early
@@ -196,8 +204,9 @@ class StoreWriter:
     def append(self, name: str, rows: np.ndarray) -> None:
         """Write the next rows of a column."""
         dtype = self._columns[name]["dtype"]
-        for at in range(0, len(rows), 1 << 18):  # in pieces, so that converting a memory map stays small
-            self._open[name].write(np.ascontiguousarray(rows[at : at + (1 << 18)], dtype).data)
+        step = max(1, CHUNK_BYTES // max(1, rows[:1].nbytes))
+        for at in range(0, len(rows), step):  # in pieces, so that converting a memory map stays small
+            self._open[name].write(np.ascontiguousarray(rows[at : at + step], dtype).data)
 
     def mapped(self, name: str) -> np.ndarray:
         """A column as a writable memory map."""

@@ -1,0 +1,73 @@
+"""Which column of a source plays which part: by the caller's word, the format's, or its usual name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+from tgscale.data.formats.source import FILE_COLUMN, Columns
+from tgscale.errors import DataError
+
+USUAL = {
+    "src": ("src", "source", "u", "user", "user_id", "from", "from_id", "sender", "head", "node1"),
+    "dst": ("dst", "destination", "target", "i", "item", "item_id", "v", "to", "to_id", "receiver", "tail", "node2"),
+    "time": ("time", "t", "ts", "timestamp", "datetime", "date"),
+    "label": ("label", "state_label"),
+}
+
+
+def choose_columns(given: Columns, known: Columns, present: Iterable[str], where: str) -> Columns:
+    """Settle the part of each column.
+
+    Args:
+        given: what the caller said; it comes first.
+        known: what the format knows.
+        present: columns of the source.
+        where: the source's name, for messages.
+
+    Returns:
+        Columns whose ``edge_features`` are names, no patterns any more.
+
+    Raises:
+        DataError: a column that was named is missing, or none with a usual name is there.
+    """
+    names = [name for name in present if name != FILE_COLUMN]
+
+    def pick(role: str) -> str | None:
+        return _one(role, getattr(given, role) or getattr(known, role), names, where)
+
+    settled = Columns(pick("src"), pick("dst"), pick("time"), pick("label"), pick("split"))
+    taken = {settled.src, settled.dst, settled.time, settled.label, settled.split}
+    patterns = given.edge_features or known.edge_features
+    return replace(settled, edge_features=_features(patterns, names, taken, where))
+
+
+def _one(role: str, wanted: str | None, names: list[str], where: str) -> str | None:
+    if wanted is not None:
+        if wanted not in names:
+            near = difflib.get_close_matches(wanted, names, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise DataError(f"{where} has no column {wanted!r} for {role}; it has {_listed(names)}.{hint}")
+        return wanted
+    by_lower = {name.lower(): name for name in reversed(names)}
+    found = next((by_lower[usual] for usual in USUAL.get(role, ()) if usual in by_lower), None)
+    if found is None and role in ("src", "dst", "time"):
+        raise DataError(
+            f"{where} has no column that looks like {role} ({', '.join(USUAL[role][:5])}, ..); "
+            f"it has {_listed(names)}. Say which one it is: --{role} NAME."
+        )
+    return found
+
+
+def _features(patterns: tuple[str, ...], names: list[str], taken: set[str | None], where: str) -> tuple[str, ...]:
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise DataError(f"{where} has no column {pattern!r} for --edge-features; it has {_listed(names)}.")
+    matching = [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
+    return tuple(name for name in matching if name not in taken or name in patterns)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:12]) + (f", .. ({len(names)} in all)" if len(names) > 12 else "")

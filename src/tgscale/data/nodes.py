@@ -1,0 +1,133 @@
+"""From the ids of a source to nodes ``0..N-1``: numbering, mapping file, node features.
+
+Nodes are numbered in ascending order of their ids (numbers by value, text by bytes), so the numbering depends on the
+set of ids alone. Ids that are ``0..N-1`` already stay as they are. In a bipartite stream each side is numbered by
+itself, sources first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import numpy as np
+
+from tgscale.data.formats import read_source
+from tgscale.data.formats.source import FILE_COLUMN, sql_name, sql_text
+from tgscale.data.staging import Staged
+from tgscale.data.store import CHUNK_BYTES, NODE_IDS, StoreWriter
+from tgscale.errors import DataError
+
+ID_COLUMNS = ("id", "node", "node_id")
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Numbered nodes; the tables ``src_nodes``, ``dst_nodes`` and ``nodes`` (node, id) hold them.
+
+    Attributes:
+        count: number of nodes.
+        num_sources: how many of them are sources, for a bipartite stream, else None.
+        dense: the ids were ``0..N-1`` (on each side) already.
+    """
+
+    count: int
+    num_sources: int | None
+    dense: bool
+
+
+def number_nodes(db: duckdb.DuckDBPyConnection, staged: Staged, bipartite: bool) -> Nodes:
+    """Number the nodes of the usable rows of ``staged``."""
+    usable = "FROM staged WHERE problem IS NULL"
+    if not bipartite:
+        count, dense = _number(db, "src_nodes", f"SELECT src AS id {usable} UNION SELECT dst {usable}", 0)
+        db.execute("CREATE VIEW dst_nodes AS FROM src_nodes")
+        db.execute("CREATE VIEW nodes AS FROM src_nodes")
+        return Nodes(count, None, dense and staged.ids["src"] == "int")
+    sources, dense_src = _number(db, "src_nodes", f"SELECT DISTINCT src AS id {usable}", 0)
+    others, dense_dst = _number(db, "dst_nodes", f"SELECT DISTINCT dst AS id {usable}", sources)
+    kind = "VARCHAR" if "text" in staged.ids.values() else "BIGINT"
+    both = " UNION ALL ".join(f"SELECT node, id::{kind} AS id FROM {side}_nodes" for side in ("src", "dst"))
+    db.execute(f"CREATE VIEW nodes AS {both}")
+    return Nodes(sources + others, sources, dense_src and dense_dst and kind == "BIGINT")
+
+
+def _number(db: duckdb.DuckDBPyConnection, table: str, ids: str, first: int) -> tuple[int, bool]:
+    db.execute(f"CREATE TABLE {table} AS SELECT {first} + row_number() OVER (ORDER BY id) - 1 AS node, id FROM ({ids})")
+    count, lowest, highest = db.execute(f"SELECT count(*), min(id), max(id) FROM {table}").fetchall()[0]
+    return count, lowest == 0 and highest == count - 1
+
+
+def write_node_ids(db: duckdb.DuckDBPyConnection, folder: Path, nodes: Nodes) -> None:
+    """Write the mapping, unless the ids were dense."""
+    if not nodes.dense:
+        db.execute(f"COPY (FROM nodes ORDER BY node) TO {sql_text(folder / NODE_IDS)} (FORMAT parquet)")
+
+
+def write_node_features(
+    db: duckdb.DuckDBPyConnection, writer: StoreWriter, nodes: Nodes, table: np.ndarray | Path | None
+) -> int:
+    """Write node features in the order of the nodes.
+
+    Args:
+        table: rows by source id, or a CSV, Parquet or JSON file that has an id column; None for no features.
+
+    Returns:
+        The number of features.
+
+    Raises:
+        DataError: a node has no features, has them twice or not finite, or an id is on both sides of a bipartite stream.
+    """
+    if table is None:
+        return 0
+    if nodes.num_sources is not None:
+        both = "SELECT id FROM nodes GROUP BY id HAVING count(*) > 1"
+        shared = db.execute(f"SELECT count(*) FROM ({both})").fetchall()[0][0]
+        if shared:
+            raise DataError(
+                f"node features do not go with this bipartite source: {shared} ids are both source and destination, and "
+                "the features do not say which is meant. Make the ids of the two sides different."
+            )
+    width, chunks = _from_array(db, table) if isinstance(table, np.ndarray) else _from_file(db, nodes, table, writer)
+    writer.create("node_features", np.float32, (nodes.count, width))
+    done = 0
+    for chunk in chunks:
+        finite = np.isfinite(chunk).all(axis=1)
+        if not finite.all():
+            node = done + int(np.argmin(finite))
+            id = db.execute("SELECT id FROM nodes WHERE node = ?", [node]).fetchall()[0][0]
+            raise DataError(
+                f"the node features of id {id!r} are missing or hold a value that is not finite: fill them."
+            )
+        writer.append("node_features", chunk)
+        done += len(chunk)
+    return width
+
+
+def _from_array(db: duckdb.DuckDBPyConnection, table: np.ndarray) -> tuple[int, Iterator[np.ndarray]]:
+    rows = max(1, CHUNK_BYTES // max(1, 4 * table.shape[1]))
+    ids = db.sql("SELECT id FROM nodes ORDER BY node").to_arrow_reader(rows)
+    return table.shape[1], (np.asarray(table[batch.column(0).to_numpy()], np.float32) for batch in ids)
+
+
+def _from_file(
+    db: duckdb.DuckDBPyConnection, nodes: Nodes, file: Path, writer: StoreWriter
+) -> tuple[int, Iterator[np.ndarray]]:
+    relation = read_source([file], "auto", writer.folder / "work" / "nodes").relation
+    names = [name for name, *_ in db.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall() if name != FILE_COLUMN]
+    key = next((name for name in ID_COLUMNS if name in names), names[0])
+    features = [name for name in names if name != key]
+    columns = ", ".join(f"try_cast({sql_name(name)} AS FLOAT) AS x{i}" for i, name in enumerate(features))
+    db.execute(f"CREATE TABLE features AS SELECT {sql_name(key)}::VARCHAR AS id, {columns} FROM {relation}")
+    twice = db.execute("SELECT id FROM features GROUP BY id HAVING count(*) > 1 ORDER BY id LIMIT 1").fetchall()
+    if twice:
+        raise DataError(f"{file}: the id {twice[0][0]!r} has more than one row of features: keep one.")
+    wanted = ", ".join(f"x{i}" for i in range(len(features)))
+    rows = max(1, CHUNK_BYTES // max(1, 4 * len(features)))
+    found = db.sql(
+        f"SELECT {wanted} FROM nodes LEFT JOIN features ON nodes.id::VARCHAR = features.id ORDER BY node"
+    ).to_arrow_reader(rows)
+    chunks = (np.stack([column.to_numpy(zero_copy_only=False) for column in batch.columns], axis=1) for batch in found)
+    return len(features), chunks
