@@ -33,6 +33,9 @@ def choose_columns(given: Columns, known: Columns, present: Iterable[str], where
     Raises:
         DataError: a column that was named is missing, or none with a usual name is there.
     """
+    if given.label == "":
+        given, known = replace(given, label=None), replace(known, label=None)
+        present = [name for name in present if name.lower() not in USUAL["label"]]
     names = [name for name in present if name != FILE_COLUMN]
 
     def pick(role: str) -> str | None:

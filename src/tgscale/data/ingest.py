@@ -23,7 +23,7 @@ from tgscale.data.formats.source import Columns, Source
 from tgscale.data.nodes import number_nodes, write_node_features, write_node_ids
 from tgscale.data.problems import Dropped, check_rows
 from tgscale.data.sorting import write_events
-from tgscale.data.staging import Times, stage
+from tgscale.data.staging import Times, looks_integer, stage
 from tgscale.data.store import check_target, writing
 from tgscale.data.work import parse_memory, work_database
 from tgscale.errors import ConfigError, DataError
@@ -95,7 +95,7 @@ def import_events(
             None, or is what the query calls ``source``.
         out: the data directory to make.
         format: ``auto`` or a name of :data:`tgscale.data.formats.FORMATS`.
-        src, dst, time, label: columns, where their names are not the usual ones.
+        src, dst, time, label: columns, where their names are not the usual ones. An empty ``label`` means none.
         edge_features: column names or patterns (``"f*"``; several with commas or as a list), or one column of lists.
         node_features: a ``.npy`` table whose row is the source's id, or a CSV or Parquet table that has an ``id``
             column and one column per feature.
@@ -193,12 +193,10 @@ def _find_files(source: str | Path | Sequence[str | Path] | None, query: str | N
         return []
     found: list[Path] = []
     for item in [source] if isinstance(source, str | Path) else source:
-        matching = (
-            [Path(item)] if Path(item).exists() else [Path(p) for p in sorted(glob.glob(str(item), recursive=True))]
-        )
+        matching = [str(item)] if Path(item).exists() else sorted(glob.glob(str(item), recursive=True))
         if not matching:
             raise DataError(f"source {item} not found: give a file, a folder, or a pattern such as 'part-*.parquet'.")
-        found += matching
+        found += map(Path, matching)
     return found
 
 
@@ -210,12 +208,13 @@ def _describe(
     node_features: str | Path | None,
     work: Path,
 ) -> Source:
-    rows = Source("query", f"({query})", [], note="an SQL query")
-    if paths:
-        rows = read_source(paths, format, work)
-    if paths and query is not None:
-        db.execute(f"CREATE VIEW source AS SELECT * FROM {rows.relation}")
-        rows = Source("query", f"({query})", rows.files, text=rows.text, note=f"an SQL query over {rows.note}")
+    rows = read_source(paths, format, work) if paths else Source("query", "", [])
+    if query is not None:
+        note = "an SQL query"
+        if paths:
+            db.execute(f"CREATE VIEW source AS SELECT * FROM {rows.relation}")
+            note += f" over {rows.note}"
+        rows = Source("query", f"({query.strip().rstrip(';')})", rows.files, text=rows.text, note=note)
     if node_features is None:
         return rows
     if not Path(node_features).exists():
@@ -227,8 +226,12 @@ def _describe(
 
 def _columns(db: duckdb.DuckDBPyConnection, rows: Source, given: Columns) -> tuple[Columns, dict[str, str]]:
     types = {name: kind for name, kind, *_ in db.execute(f"DESCRIBE SELECT * FROM {rows.relation}").fetchall()}
-    where = str(rows.files[0]) if rows.files else "the query"
-    return choose_columns(given, rows.columns, types, where), types
+    where = "the query" if rows.format == "query" else str(rows.files[0])
+    columns = choose_columns(given, rows.columns, types, where)
+    guessed = columns.label if given.label is None and rows.columns.label is None else None
+    if guessed is not None and not looks_integer(db, rows, types, guessed):
+        columns = replace(columns, label=None)  # a column of that name, but no labels that could be stored
+    return columns, types
 
 
 def _origin(rows: Source, query: str | None, columns: Columns, dropped: list[Dropped]) -> dict[str, Any]:

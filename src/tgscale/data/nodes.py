@@ -78,7 +78,7 @@ def write_node_features(
         The number of features.
 
     Raises:
-        DataError: a node has no features, has them twice or not finite, or an id is on both sides of a bipartite stream.
+        DataError: a node has no features, has them twice or not finite, or an id is on both sides.
     """
     if table is None:
         return 0
@@ -87,8 +87,8 @@ def write_node_features(
         shared = db.execute(f"SELECT count(*) FROM ({both})").fetchall()[0][0]
         if shared:
             raise DataError(
-                f"node features do not go with this bipartite source: {shared} ids are both source and destination, and "
-                "the features do not say which is meant. Make the ids of the two sides different."
+                f"node features do not go with this bipartite source: {shared} ids are both source and destination, "
+                "and the features do not say which is meant. Make the ids of the two sides different."
             )
     width, chunks = _from_array(db, table) if isinstance(table, np.ndarray) else _from_file(db, nodes, table, writer)
     writer.create("node_features", np.float32, (nodes.count, width))
@@ -98,9 +98,7 @@ def write_node_features(
         if not finite.all():
             node = done + int(np.argmin(finite))
             id = db.execute("SELECT id FROM nodes WHERE node = ?", [node]).fetchall()[0][0]
-            raise DataError(
-                f"the node features of id {id!r} are missing or hold a value that is not finite: fill them."
-            )
+            raise DataError(f"the node features of id {id!r} are missing or hold a value that is not finite.")
         writer.append("node_features", chunk)
         done += len(chunk)
     return width

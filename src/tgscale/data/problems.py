@@ -115,7 +115,7 @@ def _source_rows(db: duckdb.DuckDBPyConnection, source: Source, wanted: list[int
 
 def _place(db: duckdb.DuckDBPyConnection, source: Source, row: dict[str, Any], starts: dict[str, int]) -> str:
     number, path = row["__row"] + 1, row.get(FILE_COLUMN)
-    if path is None:
+    if source.format == "query":
         return f"row {number} of the query"
     number -= starts.get(path, 0)
     if source.text:  # lines that could not be split stand between
@@ -130,7 +130,7 @@ def _place(db: duckdb.DuckDBPyConnection, source: Source, row: dict[str, Any], s
 def _in_words(part: str, place: str, row: dict[str, Any], staged: Staged, times: Times) -> str:
     if part == "edge_features":
         return f"{place}, {_feature_words(row, staged)}"
-    column = staged.source.edge_row if part == "edge_row" else getattr(staged.columns, part)
+    column = str(staged.source.edge_row if part == "edge_row" else getattr(staged.columns, part))
     value = row[column]
     if value is None:
         what = "is missing"

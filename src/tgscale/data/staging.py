@@ -132,6 +132,18 @@ class _Typing:
         rows = f"SELECT {self.sql(name)} AS x FROM {self.source.relation} LIMIT {SAMPLE}"
         return self.db.execute(f"SELECT {question} FROM ({rows})").fetchall()[0][0]
 
+    def looks_integer(self, name: str) -> bool:
+        """Is it a column of numbers, or of text whose first rows are integers?"""
+        if self.kind(name) != "text":
+            return self.kind(name) in ("int", "float")
+        whole = "coalesce(try_cast(x AS BIGINT) = try_cast(x AS DOUBLE), false)"
+        return self.first_rows(name, f"bool_and({whole}) FILTER (x IS NOT NULL)") in (True, None)
+
+
+def looks_integer(db: duckdb.DuckDBPyConnection, source: Source, types: dict[str, str], name: str) -> bool:
+    """Is a column one of numbers, or of text whose first rows are integers?"""
+    return _Typing(db, source, types).looks_integer(name)
+
 
 def _roles(columns: Columns, *roles: str) -> list[tuple[str, str]]:
     return [(role, getattr(columns, role)) for role in roles if getattr(columns, role) is not None]
@@ -146,12 +158,7 @@ def _id_kinds(table: _Typing, columns: Columns, ids: str, apart: bool) -> dict[s
 
 
 def _id_kind(table: _Typing, name: str) -> str:
-    if table.kind(name) in ("int", "float"):
-        return "int"
-    if table.kind(name) != "text":
-        return "text"
-    whole = "coalesce(try_cast(x AS BIGINT) = try_cast(x AS DOUBLE), false)"
-    return "int" if table.first_rows(name, f"bool_and({whole}) FILTER (x IS NOT NULL)") in (True, None) else "text"
+    return "int" if table.looks_integer(name) else "text"
 
 
 def _id_sql(table: _Typing, name: str, kind: str) -> str:
