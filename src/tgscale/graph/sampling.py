@@ -47,7 +47,7 @@ def _choice(what: str, given: str, known: Sequence[str]) -> str:
 
 
 def _hops(num_neighbors: int | Sequence[int]) -> tuple[int, ...]:
-    hops = (num_neighbors,) if isinstance(num_neighbors, int) else tuple(num_neighbors)
+    hops = tuple(num_neighbors) if isinstance(num_neighbors, Sequence) else (num_neighbors,)
     if not hops or any(isinstance(k, bool) or not isinstance(k, int) or k < 1 for k in hops):
         raise ConfigError(f"num_neighbors is {num_neighbors!r}: give an integer of at least 1, or one for each hop.")
     return hops
