@@ -23,6 +23,6 @@ def test_three_forms_agree(seed, node, time, slot, n):
     expected = hashing.draw_below(n, seed, node, time, slot)
     assert 0 <= expected < n
     key = hashing.key_numba(np.uint64(hashing.mix(seed % 2**64)), node, time)
-    assert hashing.draw_below_numba(n, key, slot) == expected
+    assert hashing.draw_below_numba(n, np.uint64(key), slot) == expected
     key = hashing.key_tensor(hashing.seed_key_tensor(seed, torch.device("cpu")), torch.tensor(node), torch.tensor(time))
     assert int(hashing.draw_below_tensor(torch.tensor(n), key, slot)) == expected

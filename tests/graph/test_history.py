@@ -3,13 +3,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from .random_streams import make_stream, needs_cuda, random_queries, streams
 
 from tgscale.data.stream import EventStream
 from tgscale.errors import ConfigError
 from tgscale.graph import history as history_module
 from tgscale.graph import search
 from tgscale.graph.history import History
+
+from .random_streams import make_stream, needs_cuda, random_queries, streams
 
 
 def past(stream: EventStream, chosen: np.ndarray, time: int) -> list[int]:

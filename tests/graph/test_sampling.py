@@ -3,12 +3,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from .random_streams import make_stream, needs_cuda, random_queries, streams
 
 from tgscale.data.stream import EventStream
 from tgscale.errors import ConfigError
 from tgscale.graph import sampling_numba, search
 from tgscale.graph.sampling import Neighbors, NeighborSampler
+
+from .random_streams import make_stream, needs_cuda, random_queries, streams
 
 
 def line_stream() -> EventStream:

@@ -3,10 +3,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from .random_streams import make_stream, streams
 
 from tgscale.graph import search
 from tgscale.graph.search import event_bound, index_tensors, lower_bound, lower_bound_near
+
+from .random_streams import make_stream, streams
 
 sorted_lists = st.lists(st.integers(0, 12), max_size=40).map(sorted)
 

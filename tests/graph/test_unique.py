@@ -2,10 +2,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from .random_streams import needs_cuda
 
 from tgscale.errors import ConfigError
 from tgscale.graph.unique import Compactor, compact
+
+from .random_streams import needs_cuda
 
 batches = st.lists(st.lists(st.integers(0, 9), max_size=20), min_size=1, max_size=6)
 
