@@ -114,9 +114,10 @@ def _source_rows(db: duckdb.DuckDBPyConnection, source: Source, wanted: list[int
 
 
 def _place(db: duckdb.DuckDBPyConnection, source: Source, row: dict[str, Any], starts: dict[str, int]) -> str:
-    number, path = row["__row"] + 1, row.get(FILE_COLUMN)
+    number = row["__row"] + 1
     if source.format == "query":
         return f"row {number} of the query"
+    path = row[FILE_COLUMN]
     number -= starts.get(path, 0)
     if source.text:  # lines that could not be split stand between
         query = f"SELECT DISTINCT line {LAST_SCAN} AND file_path = ? ORDER BY line"

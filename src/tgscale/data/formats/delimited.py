@@ -68,7 +68,8 @@ def read_header(file: Path) -> tuple[list[str], str]:
     names = [name or f"column{i}" for i, name in enumerate(names)]
     if all(_is_number(name) for name in names):
         raise DataError(f"{file}: its first line ({lines[0][:80]}) is no column names: add a line like src,dst,time.")
-    twice = sorted({name for name in names if names.count(name) > 1})
+    lower = [name.lower() for name in names]
+    twice = [name for name in names if lower.count(name.lower()) > 1]  # DuckDB does not tell a from A
     if twice:
         raise DataError(f"{file}: the column {twice[0]!r} comes twice in its first line: rename one of them.")
     return names, delimiter
