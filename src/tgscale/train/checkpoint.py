@@ -19,8 +19,10 @@ from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
+from safetensors import SafetensorError
 from torch import Tensor
 from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from tgscale.errors import RunError
@@ -58,17 +60,23 @@ class Checkpointer:
 
         Raises:
             TypeError: the state holds something that is neither a tensor nor a plain value.
+            RunError: it cannot be written, for want of room or of permission.
         """
         tensors: dict[str, Tensor] = {}
         structure = _encode(state, "", tensors)
         partial = self.folder / f".{PREFIX}{step}.tmp"
         shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
         try:
+            partial.mkdir(parents=True)
             _save_tensors(tensors, partial)
             files = {file.name: _describe(file) for file in sorted(partial.iterdir())}
             write_atomically(partial / STATE, json.dumps({"step": step, "state": structure, "files": files}))
             self._publish(partial, self._path(step))
+        except (OSError, CheckpointException) as error:
+            raise RunError(
+                f"checkpoint {self._path(step)} cannot be written ({_reason(error)}). Make room or check permissions, "
+                "then go on with --resume: the checkpoints of before are as they were."
+            ) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         for old in self.steps()[: -self.keep]:
@@ -129,6 +137,9 @@ def _encode(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
         if name in tensors:
             raise TypeError(f"two tensors of the state are both called {name!r}")
+        for known, tensor in tensors.items():
+            if value.is_set_to(tensor):  # one parameter that several modules share
+                return {"tensor": known}
         tensors[name] = value.detach().contiguous()
         return {"tensor": name}
     if isinstance(value, dict):
@@ -198,5 +209,12 @@ def _read(path: Path) -> dict[str, Any]:
         return _decode(saved["state"], _load_tensors(path))
     except FileNotFoundError as error:
         raise RunError(f"checkpoint {path} is missing or incomplete: {error.filename} not found.") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"checkpoint {path} is damaged ({error!r}).") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, CheckpointException) as error:
+        raise RunError(f"checkpoint {path} is damaged ({_reason(error)}).") from error
+
+
+def _reason(error: BaseException) -> str:
+    """The error below those that torch wraps around it."""
+    if isinstance(error, CheckpointException):
+        error = next(iter(error.failures.values()))[0]
+    return getattr(error, "strerror", None) or repr(error)

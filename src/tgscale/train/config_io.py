@@ -83,7 +83,7 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(values, dict | None):
         raise ConfigError(
-            f"{path} holds no mapping of options, but {type(values).__name__}: write `train: {{lr: 0.001}}`."
+            f"{path} holds {type(values).__name__}: write a mapping of options, as `train: {{lr: 0.001}}`."
         )
     return values or {}
 
@@ -105,32 +105,33 @@ class _Option(typing.NamedTuple):
 
     key: str  # with the sections it lies in, such as "train.lr"
     kind: Any
+    is_switch: bool  # tyro writes a bool that has a default as --x or --no-x, and one that has none as --x=True
     value: Any
 
-    def flag(self, key: str) -> list[str]:
-        """Its command-line form, under some key."""
-        if self.kind is bool and isinstance(self.value, bool):
-            section, _, name = key.rpartition(".")
-            return [f"--{key}" if self.value else f"--{section}{'.' * bool(section)}no-{name}"]
+    def flags(self) -> list[str]:
+        """Its command-line form."""
+        if self.is_switch and isinstance(self.value, bool):
+            section, dot, name = self.key.rpartition(".")
+            return [f"--{section}{dot}{'' if self.value else 'no-'}{name}"]
         if isinstance(self.value, list | tuple):
-            return [f"--{key}", *map(str, self.value)]
-        return [f"--{key}={self.value}"]
+            return [f"--{self.key}", *map(str, self.value)]
+        return [f"--{self.key}={self.value}"]
 
     def check(self) -> None:
         """Refuse a value that does not fit, whatever the other options are."""
-        name = self.key.rpartition(".")[2]
-        _tyro(dataclasses.make_dataclass("Option", [(name, self.kind)]), None, self.flag(name), None)
+        alone = self._replace(key=self.key.rpartition(".")[2], is_switch=False)
+        _tyro(dataclasses.make_dataclass("Option", [(alone.key, self.kind)]), None, alone.flags(), None)
 
 
 def _options(config_type: Any, values: dict[str, Any], source: str, prefix: str = "") -> list[_Option]:
     """The options of a nested mapping."""
     types = typing.get_type_hints(config_type, include_extras=True)
-    names = [field.name for field in dataclasses.fields(config_type)]
+    fields = {field.name: field for field in dataclasses.fields(config_type)}
     options: list[_Option] = []
     for key, value in values.items():
         name = str(key).replace("-", "_")
-        if name not in names:
-            raise ConfigError(f"{source}: option {prefix}{key} is unknown. {_nearest(name, names, prefix)}")
+        if name not in fields:
+            raise ConfigError(f"{source}: option {prefix}{key} is unknown. {_nearest(name, list(fields), prefix)}")
         if dataclasses.is_dataclass(types[name]):
             if not isinstance(value, dict | None):
                 raise ConfigError(f"{source}: {prefix}{name} is a section of options, but {value!r} was given.")
@@ -138,7 +139,8 @@ def _options(config_type: Any, values: dict[str, Any], source: str, prefix: str 
         elif isinstance(value, dict):
             raise ConfigError(f"{source}: {prefix}{name} is one option, but a section was given: {value!r}.")
         else:
-            options.append(_Option(f"{prefix}{name}", types[name], value))
+            is_switch = types[name] is bool and fields[name].default is not dataclasses.MISSING
+            options.append(_Option(f"{prefix}{name}", types[name], is_switch, value))
     return options
 
 
@@ -150,7 +152,7 @@ def _parse(
     source: str,
     prog: str | None,
 ) -> Config:
-    flags = [word for option in options for word in option.flag(option.key)]
+    flags = [word for option in options for word in option.flags()]
     try:
         return _tyro(config_type, default, [*flags, *argv], prog)
     except ConfigError:
@@ -177,10 +179,11 @@ def _tyro(config_type: type[Config], default: Config | None, args: list[str], pr
 
 
 def _unboxed(printed: str) -> str:
-    """What tyro printed, without the frame around it and with wrapped lines put together."""
-    rows = [line[2:-1].rstrip().strip("─") for line in printed.splitlines() if line.startswith("│")]
-    text = re.sub(r"(?<=\S)\n(?=\S)", " ", "\n".join(rows))
-    return text.replace("\n\n", "\n") or printed
+    """What tyro printed, without colours, title and frame, and with wrapped lines put together."""
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", printed).splitlines()
+    rows = [line[2:-1].rstrip() for line in lines[1:]]
+    text = "\n".join("" if set(row) <= set("─-") else row for row in rows)
+    return re.sub(r"\n{2,}", "\n", re.sub(r"(?<=\S)\n(?=\S)", " ", text)).strip()
 
 
 def _nearest(name: str, names: list[str], prefix: str) -> str:

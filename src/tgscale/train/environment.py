@@ -36,24 +36,29 @@ def find_device(name: str) -> torch.device:
 
 
 def set_threads(count: int | None) -> int:
-    """Let torch and numba both use ``count`` CPU threads, at most what the machine offers; None: what torch chose.
+    """Let torch and numba both use ``count`` CPU threads, at most one per core; None: as many as torch chose.
 
     Returns:
-        The number that is now used.
+        The number that torch now uses.
 
     Raises:
         ConfigError: a count below 1.
     """
     if count is not None and count < 1:
         raise ConfigError(f"threads is {count}: give 1 or more, or leave it out to use all cores.")
-    count = min(count or torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
-    torch.set_num_threads(count)
-    numba.set_num_threads(count)
+    count = min(count, _cores()) if count else torch.get_num_threads()
+    numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+    torch.set_num_threads(count)  # in this order: when numba's threads start, they alter torch's setting
     return count
 
 
 def peak_memory_bytes() -> int:
     """The most main memory that this process has held so far, in bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage would count the process that started this one, too
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -23,7 +23,8 @@ CHECKPOINTS, TENSORBOARD, LOCK = "checkpoints", "tensorboard", ".lock"
 class RunDirectory:
     """A run directory that this process writes to. A context manager; made by :meth:`create` or :meth:`open`.
 
-    An exclusive lock is held until :meth:`close`, or until the process ends in whatever way.
+    An exclusive lock is held until :meth:`close`, or until the process ends in whatever way. A new run that fails
+    before its first line of metrics and its first checkpoint leaves nothing behind.
 
     Attributes:
         path: the directory.
@@ -37,6 +38,7 @@ class RunDirectory:
         self._metrics: TextIO | None = None
         self._tensorboard: Any = None
         self._purge_step: int | None = None
+        self._fresh = False
 
     @classmethod
     def create(cls, path: Path | str, config: dict[str, Any]) -> RunDirectory:
@@ -65,6 +67,7 @@ class RunDirectory:
             write_atomically(path / CONFIG, yaml.safe_dump(config, sort_keys=False))
             write_atomically(path / ENVIRONMENT, json.dumps(describe_environment(), indent=1) + "\n")
             run.checkpoints.mkdir(exist_ok=True)
+            run._fresh = True
         except BaseException:
             run.close()
             raise
@@ -147,7 +150,7 @@ class RunDirectory:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind and not self._has_progress():
+        if kind and self._fresh and not self._has_progress():
             self._remove()
         self.close()
 
