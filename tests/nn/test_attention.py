@@ -19,7 +19,11 @@ def block_and_tables(seed=0, R=40, k=5, U=15, E=30, F=6):
         event=event,
         dt=torch.randint(0, 10_000, (R, k), generator=g),
     )
-    return block, torch.randn(U, 10, generator=g, dtype=torch.float64), torch.randn(E, F, generator=g, dtype=torch.float64)
+    return (
+        block,
+        torch.randn(U, 10, generator=g, dtype=torch.float64),
+        torch.randn(E, F, generator=g, dtype=torch.float64),
+    )
 
 
 @pytest.mark.parametrize("score", ["leaky_relu", "scaled"])

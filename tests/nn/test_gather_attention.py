@@ -57,8 +57,17 @@ def test_kernels_equal_the_reference_forward_and_backward(seed, R, k, H, D, F, T
 
 def test_float32_is_close_to_float64():
     double = case(0, 50, 4, 2, 8, 6, 8, learned=False)
-    single = {k: v.float().detach().requires_grad_(v.requires_grad) if isinstance(v, torch.Tensor) and v.is_floating_point() else v for k, v in double.items()}
-    for a, b in zip(outputs_and_gradients(GatherAttention.apply, single), outputs_and_gradients(GatherAttention.apply, double), strict=True):
+    single = {
+        k: v.float().detach().requires_grad_(v.requires_grad)
+        if isinstance(v, torch.Tensor) and v.is_floating_point()
+        else v
+        for k, v in double.items()
+    }
+    for a, b in zip(
+        outputs_and_gradients(GatherAttention.apply, single),
+        outputs_and_gradients(GatherAttention.apply, double),
+        strict=True,
+    ):
         assert a.dtype == torch.float32
         torch.testing.assert_close(a.double(), b, rtol=1e-4, atol=1e-4)
 
@@ -115,6 +124,13 @@ def test_results_do_not_depend_on_threads():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
 def test_gpu_equals_cpu():
     arguments = case(0, 50, 4, 2, 8, 6, 8)
-    moved = {k: v.detach().cuda().requires_grad_(v.requires_grad) if isinstance(v, torch.Tensor) else v for k, v in arguments.items()}
-    for a, b in zip(outputs_and_gradients(GatherAttention.apply, arguments), [x.cpu() for x in outputs_and_gradients(gather_attention_reference, moved)], strict=True):
+    moved = {
+        k: v.detach().cuda().requires_grad_(v.requires_grad) if isinstance(v, torch.Tensor) else v
+        for k, v in arguments.items()
+    }
+    for a, b in zip(
+        outputs_and_gradients(GatherAttention.apply, arguments),
+        [x.cpu() for x in outputs_and_gradients(gather_attention_reference, moved)],
+        strict=True,
+    ):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)

@@ -43,4 +43,4 @@ RULES: dict[str, Rule] = {
     "recency": recency,
     "popularity": popularity,
 }
-"""Each takes (history, source ``[Q]``, candidate ``[Q]``, time ``[Q]``, first event of the window ``[Q]``) to ``[Q]``."""
+"""Each takes (history, source, candidate, time, first event of the window), columns ``[Q]``, to scores ``[Q]``."""

@@ -71,7 +71,7 @@ class TGN(nn.Module):
         self.decoder = LinkDecoder(config.dim, PAIR_DIM if config.pair_encoding else 0)
 
     def update(self, rows: MemoryRows, event_time: Tensor, edge_features: Tensor) -> Tensor:
-        """Memory after absorbing mail, ``[U, dim]``: s' = cell([mail || edge features || phi(t_mail - t_memory)], s)."""
+        """Memory after absorbing mail, ``[U, dim]``: s' = cell([mail || features || phi(t_mail - t_memory)], s)."""
         mail_dt = event_time[rows.mail_event.clamp(min=0)] - rows.memory_time
         return self.updater(rows.memory, rows.mail, mail_dt, edge_features, rows.mail_event)
 

@@ -27,8 +27,8 @@ class TemporalAttention(nn.Module):
 
     :meth:`forward` never forms a key or a value. It projects the query into feature space, ``q W_k``, aggregates raw
     features with the attention weights and applies ``W_v`` to the sum: exact in real arithmetic, and
-    ``roots x heads x F`` work in place of ``roots x neighbors x F x dim``. The query depends on the root's node alone, so
-    it is projected once per node, not per root. :meth:`reference` is the textbook order of operations.
+    ``roots x heads x F`` work in place of ``roots x neighbors x F x dim``. The query depends on the root's node alone,
+    so it is projected once per node, not per root. :meth:`reference` is the textbook order of operations.
 
     Args:
         node_dim, edge_dim: width of node states ``z`` and of edge features (0 for none).

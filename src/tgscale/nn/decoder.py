@@ -22,9 +22,7 @@ class LinkDecoder(nn.Module):
         self.out = nn.Linear(dim, 1)
         self.pair = nn.Sequential(nn.Linear(pair_dim, dim), nn.ReLU(), nn.Linear(dim, dim)) if pair_dim else None
 
-    def forward(
-        self, h: Tensor, source: Tensor, destination: Tensor, pair_features: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, h: Tensor, source: Tensor, destination: Tensor, pair_features: Tensor | None = None) -> Tensor:
         """Score sources against their candidates.
 
         Args:
@@ -39,7 +37,8 @@ class LinkDecoder(nn.Module):
         # Project each root once, then pick: a root may be a candidate many times.
         hidden = self.source(h[source])[:, None] + self.destination(h)[destination]
         if self.pair is not None:
-            hidden = hidden + self.pair(pair_features)
+            assert pair_features is not None
+            hidden = hidden + self.pair(pair_features.to(h.dtype))
         return self.out(F.relu(hidden)).squeeze(-1)
 
 

@@ -31,7 +31,7 @@ _CHUNK = 32
 
 
 def _sine_series() -> np.ndarray:
-    """Coefficients c of sin(pi/2 u) = u * sum(c[i] u^2i) on [-1, 1]; least squares on Chebyshev nodes, error < 1e-13."""
+    """c of sin(pi/2 u) = u * sum(c[i] u^2i) on [-1, 1]; least squares on Chebyshev nodes, error below 1e-13."""
     u = np.cos(np.linspace(0, math.pi, 401))[:200]
     powers = u[:, None] ** np.arange(1, 16, 2)
     return np.linalg.lstsq(powers / u[:, None], np.sin(math.pi / 2 * u) / u, rcond=None)[0]
@@ -42,7 +42,7 @@ _SINE = _sine_series()
 
 @numba.njit(cache=True, fastmath=_FAST, inline="always")
 def _cosine(dt, shift, omega, bias, sine, out):
-    """out[t] = cos(omega[t] dt + bias[t] - 2 pi shift), vectorised by the compiler; sine = coefficients in out's dtype."""
+    """out[t] = cos(omega[t] dt + bias[t] - 2 pi shift), vectorised by the compiler; sine in out's dtype."""
     turn = 1.0 / (2.0 * math.pi)
     for t in range(len(omega)):
         x = (dt * omega[t] + bias[t]) * turn - shift
@@ -178,7 +178,7 @@ def _backward_node(grad, query, query_row, visits, visits_ptr, keep, weight, gra
 def _backward_time(
     grad, query, query_row, event, dt, omega, bias, sine, keep, weight, grad_score, offset, grad_omega, grad_bias
 ):
-    """Gradient of a learned time encoding; one partial sum per chunk of roots, added up by the caller in fixed order."""
+    """Gradient of a learned time encoding: a partial sum per chunk of roots, added up by the caller in fixed order."""
     R, H, k = weight.shape
     T = len(omega)
     chunks = len(grad_bias)
@@ -256,7 +256,7 @@ class GatherAttention(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad_out: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Any, ...]:
         query, query_row, z, args, keep, slope, score, weight, time_dtype = ctx.inputs
         slot, event, edge, dt, omega, bias, sine = args
         grad = grad_out.contiguous().numpy()
@@ -265,8 +265,9 @@ class GatherAttention(torch.autograd.Function):
         roots, roots_ptr = _group(rows, len(query))
         score = score.copy()  # a second backward pass must find the forward's scores
         _backward_query(
-            grad, roots, roots_ptr, z.numpy(), *args, keep, slope, score, weight, grad_query.numpy()
-        )
+            grad, roots, roots_ptr, z.numpy(), slot, event, edge, dt, omega, bias, sine, keep, slope, score, weight,
+            grad_query.numpy(),
+        )  # fmt: skip
         grad_z = grad_omega = grad_bias = None
         if ctx.needs_input_grad[2]:
             grad_z = torch.zeros_like(z)

@@ -1,7 +1,7 @@
 """Pair encoding: what a decoder cannot see in two embeddings, namely whether, how often and when these two have met.
 
-All counts are over events strictly before the query's time, by binary search in sorted indices: exact at any query time,
-with no state to keep and nothing of the future to leak.
+All counts are over events strictly before the query's time, by binary search in sorted indices: exact at any query
+time, with no state to keep and nothing of the future to leak.
 """
 
 from __future__ import annotations

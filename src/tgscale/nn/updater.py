@@ -14,8 +14,8 @@ class MemoryUpdater(nn.Module):
     .. math:: s' = \mathrm{cell}([m \| e \| \phi(t_m - t_s)], s)
 
     where mail :math:`m = [s_{own} \| s_{other}]` was left by the event with features :math:`e` at :math:`t_m`, and
-    :math:`t_s` is when the memory was last updated. Nodes that have no mail keep their memory (the paper; DistTGL's code
-    runs the cell on every row).
+    :math:`t_s` is when the memory was last updated. Nodes that have no mail keep their memory (the paper; DistTGL's
+    code runs the cell on every row).
 
     Args:
         dim: width of the memory; mail has ``2 * dim``.
@@ -30,7 +30,9 @@ class MemoryUpdater(nn.Module):
         kind = {"gru": nn.GRUCell, "rnn": nn.RNNCell}[cell]
         self.cell = kind(2 * dim + edge_dim + time.dim, dim)
 
-    def forward(self, memory: Tensor, mail: Tensor, mail_dt: Tensor, edge_features: Tensor, mail_event: Tensor) -> Tensor:
+    def forward(
+        self, memory: Tensor, mail: Tensor, mail_dt: Tensor, edge_features: Tensor, mail_event: Tensor
+    ) -> Tensor:
         """Updated memory of some nodes.
 
         Args:
@@ -49,7 +51,9 @@ class MemoryUpdater(nn.Module):
         x = torch.cat([mail[rows], edge_features[mail_event[rows]].to(mail.dtype), self.time(mail_dt[rows])], dim=1)
         return memory.index_copy(0, rows, self.cell(x, memory[rows]))
 
-    def masked(self, memory: Tensor, mail: Tensor, mail_dt: Tensor, edge_features: Tensor, mail_event: Tensor) -> Tensor:
+    def masked(
+        self, memory: Tensor, mail: Tensor, mail_dt: Tensor, edge_features: Tensor, mail_event: Tensor
+    ) -> Tensor:
         """The same for a GPU, where counting the rows would wait for the device: compute all, keep those with mail."""
         x = torch.cat([mail, edge_features[mail_event.clamp(min=0)].to(mail.dtype), self.time(mail_dt)], dim=1)
         return torch.where((mail_event >= 0)[:, None], self.cell(x, memory), memory)

@@ -83,7 +83,7 @@ class EvalConfig:
     exclude_own: bool = False
     """Never draw an event's own destination as its negative. DistTGL may draw it; it counts as a tie."""
     batch_size: int | None = None
-    """Events per batch; as in training unless given. It is part of the protocol: events of a batch do not see each other."""
+    """Events per batch, as in training unless given. Part of the protocol: events of a batch do not see each other."""
     seed: int = 0
     """Seed of the negatives."""
     val: float = 0.15
@@ -113,6 +113,8 @@ class TrainConfig:
     """Data directory, made by `tgscale data import` or `tgscale data generate`."""
     run: Path
     """Run directory to write; must not exist yet."""
+    preset: Literal["default", "disttgl"] = "default"
+    """Where the defaults of all options come from: what measured best, or the paper's model with nothing added."""
     seed: int = 0
     """Seed of weights, dropout and training negatives."""
     device: str = "auto"
@@ -144,6 +146,7 @@ def disttgl_config(data: Path, run: Path) -> TrainConfig:
     return TrainConfig(
         data=data,
         run=run,
+        preset="disttgl",
         model=TGNConfig(pair_encoding=False),
         static=StaticConfig(mode="pretrained"),
         train=OptimConfig(batch_size=600, epochs=100, patience=20),
@@ -156,9 +159,10 @@ PRESETS = {"default": default_config, "disttgl": disttgl_config}
 
 def replace(config: TrainConfig, **changes: object) -> TrainConfig:
     """A copy with some fields changed; a dotted field is written with two underscores: ``train__epochs=3``."""
-    for name, value in changes.items():
+    nested: dict[str, dict[str, object]] = {}
+    for name in [name for name in changes if "__" in name]:
         head, _, rest = name.partition("__")
-        if rest:
-            value = dataclasses.replace(getattr(config, head), **{rest: value})
-        config = dataclasses.replace(config, **{head: value})  # type: ignore[arg-type]
-    return config
+        nested.setdefault(head, {})[rest] = changes.pop(name)
+    for head, values in nested.items():
+        changes[head] = dataclasses.replace(getattr(config, head), **values)
+    return dataclasses.replace(config, **changes)  # type: ignore[arg-type]

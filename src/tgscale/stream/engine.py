@@ -16,6 +16,7 @@ from tgscale.memory.local import LocalMemory, rows_after_events
 from tgscale.models.rules import RULES
 from tgscale.models.tgn import TGN
 from tgscale.nn.decoder import link_loss
+from tgscale.nn.static_memory import StaticTable
 from tgscale.stream.batch import Batch, BatchBuilder
 from tgscale.stream.config import TrainConfig
 from tgscale.stream.negatives import NegativeSampler
@@ -68,7 +69,8 @@ class StreamEngine:
     def optimizers(self) -> list[torch.optim.Optimizer]:
         """Adam for the weights; its lazy form for a co-trained table, of which a batch touches few rows."""
         train = self.config.train
-        sparse = [self.model.static.table] if self.config.static.mode == "cotrained" else []
+        static = self.model.static
+        sparse = [static.table] if isinstance(static, StaticTable) and static.trained else []
         dense = [p for p in self.model.parameters() if p.requires_grad and not any(p is s for s in sparse)]
         optimizers: list[torch.optim.Optimizer] = [
             torch.optim.AdamW(dense, lr=train.lr, weight_decay=train.weight_decay, fused=True)
@@ -86,6 +88,14 @@ class StreamEngine:
         )
         self.memory.write(batch.block.nodes[own], after)
         return logits
+
+    def warm_up(self) -> None:
+        """Let kernels compile (or load from their cache) by a step that leaves no trace."""
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            batch = self.builder.range(0, min(2, self.split.train), self.config.train.negatives, seed=0)
+            link_loss(self.score(batch)).backward()
+        self.model.zero_grad(set_to_none=True)
+        self.memory.reset()
 
     def train_epoch(self, epoch: int, optimizers: list[torch.optim.Optimizer], progress: Progress) -> float:
         """One pass over the training events from an empty memory; returns the mean loss per event."""

@@ -36,9 +36,7 @@ class NegativeSampler:
             )
         self.nodes = torch.as_tensor(nodes, dtype=torch.int64, device=device)
 
-    def draw(
-        self, event: Tensor, destination: Tensor, count: int, seed: int, exclude_own: bool = True
-    ) -> Tensor:
+    def draw(self, event: Tensor, destination: Tensor, count: int, seed: int, exclude_own: bool = True) -> Tensor:
         """Negatives of some events.
 
         Args:

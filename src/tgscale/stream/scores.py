@@ -28,7 +28,7 @@ class Scores:
         return float(self.reciprocal_rank.mean())
 
     def summary(self, new: Tensor | None = None) -> dict[str, float | None]:
-        """``mrr``, ``ap`` and ``auc`` over all events; with a mask ``new`` also ``mrr_new_nodes`` (None: no such event)."""
+        """``mrr``, ``ap`` and ``auc`` over all events; with a mask ``new`` also ``mrr_new_nodes`` (None: no such)."""
         ap, auc = ap_auc(self.positive, self.negative)
         result: dict[str, float | None] = {"mrr": self.mrr, "ap": ap, "auc": auc}
         if new is not None:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -63,9 +64,7 @@ def make_static_memory(
     return StaticTable(table, dim, dropout=static.dropout, gate=static.gate)
 
 
-def _cached_table(
-    config: TrainConfig, stream: EventStream, split: Split, builder: BatchBuilder, width: int
-) -> Tensor:
+def _cached_table(config: TrainConfig, stream: EventStream, split: Split, builder: BatchBuilder, width: int) -> Tensor:
     path = config.static.cache.expanduser() / f"{_content_hash(config, stream, split)}.safetensors"
     if path.exists():
         return load_file(path)["table"]
@@ -86,13 +85,11 @@ def _content_hash(config: TrainConfig, stream: EventStream, split: Split) -> str
     digest.update(json.dumps([parts, extent], sort_keys=True).encode())
     for column in (stream.src, stream.dst, stream.time, stream.edge_features):
         if column is not None:
-            digest.update(memoryview(column[: split.train]).cast("B"))
+            digest.update(np.ascontiguousarray(column[: split.train]).data)
     return digest.hexdigest()[:32]
 
 
-def pretrain_table(
-    config: TrainConfig, stream: EventStream, split: Split, builder: BatchBuilder, width: int
-) -> Tensor:
+def pretrain_table(config: TrainConfig, stream: EventStream, split: Split, builder: BatchBuilder, width: int) -> Tensor:
     """Train node vectors with the same architecture and task but no dynamic memory, on shuffled training events.
 
     Without memory nothing depends on the order of batches, so every event is used as often as any other. Nodes that no

@@ -6,18 +6,23 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from tgscale.data.store import open_stream
 from tgscale.errors import ConfigError, RunError
 from tgscale.stream.config import TrainConfig
 from tgscale.stream.engine import StreamEngine
 from tgscale.train.checkpoint import Checkpointer, rng_state, set_rng_state
 from tgscale.train.config_io import from_dict, to_dict
-from tgscale.train.environment import describe_environment, find_device, peak_memory_bytes, set_threads
+from tgscale.train.environment import (
+    describe_environment,
+    find_device,
+    peak_cuda_memory_bytes,
+    peak_memory_bytes,
+    set_threads,
+)
 from tgscale.train.progress import Progress
 from tgscale.train.rundir import RunDirectory
 
+EPOCHS, BEST = "epochs", "best"
 TIES = "half (mean of the optimistic and the pessimistic rank)"
 
 
@@ -39,8 +44,12 @@ def train(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
     set_threads(config.threads)
     stream = open_stream(config.data)
     with RunDirectory.open(config.run) if resume else RunDirectory.create(config.run, to_dict(config)) as run:
-        engine = StreamEngine(config, stream, device, pretrain=not resume)
-        return _Trainer(config, engine, run).fit(resume)
+        started = bool(Checkpointer(run.checkpoints / EPOCHS).steps())
+        engine = StreamEngine(config, stream, device, pretrain=not started)
+        trainer = _Trainer(config, engine, run)
+        if started:
+            trainer.load()
+        return trainer.fit()
 
 
 def resume(run: Path | str) -> dict[str, Any]:
@@ -99,7 +108,7 @@ def evaluate(
 
 def restore_best(engine: StreamEngine, checkpoints: Path) -> None:
     """Load the best weights and the memory that they had at the end of the training events."""
-    step, state = Checkpointer(checkpoints / "best").load()
+    step, state = Checkpointer(checkpoints / BEST).load()
     if step is None:
         raise RunError(f"{checkpoints} holds no finished epoch: train for longer first.")
     engine.model.load_state_dict(state["model"])
@@ -135,15 +144,14 @@ class _Trainer:
     def __init__(self, config: TrainConfig, engine: StreamEngine, run: RunDirectory) -> None:
         self.config, self.engine, self.run = config, engine, run
         self.optimizers = engine.optimizers()
-        self.epochs = Checkpointer(run.checkpoints / "epochs", keep=config.keep_checkpoints)
-        self.best = Checkpointer(run.checkpoints / "best", keep=1)
+        self.epochs = Checkpointer(run.checkpoints / EPOCHS, keep=config.keep_checkpoints)
+        self.best = Checkpointer(run.checkpoints / BEST, keep=1)
         self.epoch = 0
         self.best_epoch, self.best_mrr = -1, -1.0
         self.seconds: list[float] = []
 
-    def fit(self, resume: bool) -> dict[str, Any]:
-        if resume:
-            self._load()
+    def fit(self) -> dict[str, Any]:
+        self.engine.warm_up()
         patience = self.config.train.patience
         while self.epoch < self.config.train.epochs and not (patience and self.epoch - self.best_epoch > patience):
             self._one_epoch()
@@ -187,10 +195,9 @@ class _Trainer:
             },
         )
 
-    def _load(self) -> None:
-        step, state = self.epochs.load()
-        if step is None:  # interrupted before the first epoch was over: begin again
-            raise RunError(f"{self.run.path} holds no finished epoch: start again with another --run.")
+    def load(self) -> None:
+        """Go back to where the newest checkpoint was written."""
+        _, state = self.epochs.load()
         self.engine.model.load_state_dict(state["model"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
@@ -218,11 +225,10 @@ class _Trainer:
                 "seconds_per_epoch": self.seconds,
                 "events_per_second": engine.split.train * len(self.seconds) / sum(self.seconds),
                 "peak_memory_bytes": peak_memory_bytes(),
+                "peak_cuda_memory_bytes": peak_cuda_memory_bytes(),
                 "parameters": sum(p.numel() for p in engine.model.parameters() if p.requires_grad),
             },
             "environment": describe_environment(),
         }
         self.run.write_result(result)
         return result
-
-

@@ -1,0 +1,50 @@
+"""Results as tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def print_result(result: dict[str, Any], run: Path) -> None:
+    """The result of a run beside the rules, and where everything lies."""
+    data, train = result["data"], result["train"]
+    print_metrics("test", result["test"], result["baselines"], result["protocol"])
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(
+        f"{data['name']}: {data['events']:,} events, {data['nodes']:,} nodes. Best of {train['epochs']} epochs: "
+        f"{train['best_epoch']} (val MRR {result['val']['mrr']:.4f}). Trained {sum(train['seconds_per_epoch']):.0f} s "
+        f"at {train['events_per_second']:,.0f} events/s, at most {train['peak_memory_bytes'] / 2**20:,.0f} MiB."
+    )
+    for name, what in (
+        ("result.json", "all figures"),
+        ("config.yaml", "the resolved options"),
+        ("metrics.jsonl", "one line per epoch"),
+        ("checkpoints", "weights, best and latest"),
+        ("tensorboard", f"curves: tensorboard --logdir {run}"),
+    ):
+        console.print(f"  {run / name}  {what}")
+
+
+def print_metrics(
+    split: str, metrics: dict[str, Any], baselines: dict[str, dict[str, Any]], protocol: dict[str, Any]
+) -> None:
+    """Metrics of the model and of the rules on the same negatives."""
+    columns: list[str] = [name for name in ("mrr", "mrr_new_nodes", "ap", "auc") if name in metrics]
+    table = Table(
+        title=f"{split}: {protocol['name']}, {protocol['negatives']} negatives from {protocol['population']}",
+        title_justify="left",
+    )
+    table.add_column("")
+    for name in columns:
+        table.add_column(name.replace("mrr_new_nodes", "mrr, new nodes"), justify="right")
+    for name, values in {"tgn": metrics, **baselines}.items():
+        table.add_row(name, *(_number(values.get(column)) for column in columns), style="bold" if name == "tgn" else "")
+    Console().print(table)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

@@ -1,0 +1,44 @@
+"""`tgscale train`: preset, then YAML file, then flags; or an interrupted run."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any, cast
+
+import tyro
+
+from tgscale.cli.table import print_result
+from tgscale.errors import ConfigError
+from tgscale.stream.config import PRESETS, TrainConfig
+from tgscale.stream.trainer import resume, train
+from tgscale.train.config_io import parse, read_yaml
+
+
+def main(argv: list[str]) -> None:
+    """Train as the command line says and print what came out."""
+    parser = argparse.ArgumentParser("tgscale train", add_help=False, allow_abbrev=False)
+    parser.add_argument("--resume", type=Path)
+    parser.add_argument("--preset")
+    known, flags = parser.parse_known_args(argv)
+    if known.resume:
+        if flags or known.preset:
+            raise ConfigError(f"--resume goes on with the options of that run; leave out {(flags or ['--preset'])[0]}.")
+        result, run = resume(known.resume), known.resume
+    else:
+        config = read_config(known.preset, flags)
+        result, run = train(config), config.run
+        if config.quiet:
+            return
+    print_result(result, run)
+
+
+def read_config(preset: str | None, flags: list[str]) -> TrainConfig:
+    """The configuration that an optional YAML file (first of ``flags``) and flags ask for, on top of a preset."""
+    file = flags.pop(0) if flags and not flags[0].startswith("-") else None
+    preset = preset or (read_yaml(file) if file else {}).get("preset", "default")
+    if preset not in PRESETS:
+        raise ConfigError(f"preset {preset!r} is unknown: choose one of {', '.join(PRESETS)}.")
+    missing = cast(Any, tyro.MISSING)
+    default = PRESETS[preset](missing, missing)
+    return parse(TrainConfig, flags, default=default, yaml_path=file, prog="tgscale train [CONFIG.yaml | --resume RUN]")

@@ -1,0 +1,61 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tgscale.data.stream import EventStream
+from tgscale.stream.config import PRESETS, TrainConfig, replace
+from tgscale.stream.engine import StreamEngine
+
+
+def random_stream(events=300, nodes=30, edge_dim=3, seed=0, times=None) -> EventStream:
+    """A bipartite stream with ties, in which users often come back to the item they saw last."""
+    rng = np.random.default_rng(seed)
+    src, dst = rng.integers(0, nodes // 2, events), np.zeros(events, np.int64)
+    last: dict[int, int] = {}
+    for e, u in enumerate(src):
+        again = u in last and rng.random() < 0.7
+        dst[e] = last[u] if again else rng.integers(nodes // 2, nodes)
+        last[u] = dst[e]
+    time = np.sort(rng.integers(0, times or events, events))
+    features = rng.normal(size=(events, edge_dim)).astype(np.float32) if edge_dim else None
+    return EventStream.from_arrays(src, dst, time, num_nodes=nodes, edge_features=features, num_sources=nodes // 2)
+
+
+def small_config(preset="default", **changes) -> TrainConfig:
+    small = {
+        "model__dim": 8,
+        "sampling__neighbors": 4,
+        "train__batch_size": 20,
+        "train__epochs": 2,
+        "train__lr": 5e-3,
+        "static__epochs": 2,
+        "quiet": True,
+        "device": "cpu",
+        "threads": 1,
+    }
+    return replace(PRESETS[preset](Path("data"), Path("run")), **{**small, **changes})
+
+
+@pytest.fixture
+def make_stream():
+    return random_stream
+
+
+@pytest.fixture
+def make_config():
+    return small_config
+
+
+@pytest.fixture
+def make_engine():
+    def make(stream=None, preset="default", double=False, **changes) -> StreamEngine:
+        engine = StreamEngine(small_config(preset, **changes), stream or random_stream(), torch.device("cpu"))
+        if double:
+            engine.model.double()
+            engine.memory = type(engine.memory)(engine.stream.num_nodes, engine.config.model.dim, dtype=torch.float64)
+            engine.builder.edge_features = engine.builder.edge_features.double()
+        return engine
+
+    return make

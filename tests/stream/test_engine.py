@@ -1,0 +1,144 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from tgscale.data.stream import EventStream
+from tgscale.errors import ConfigError
+from tgscale.train.progress import Progress
+
+
+def scores_of(engine, events):
+    """Scores of all events up to ``events``, in batches, memory going on."""
+    engine.model.eval()
+    engine.memory.reset()
+    size = engine.config.train.batch_size
+    with torch.no_grad():
+        parts = [
+            engine.score(engine.builder.range(i, min(i + size, events), 5, seed=1)) for i in range(0, events, size)
+        ]
+    return torch.cat(parts)
+
+
+def altered(stream: EventStream, first: int) -> EventStream:
+    """The same stream, but everything about events ``first`` and later is different."""
+    rng = np.random.default_rng(99)
+    src, dst, time, features = (np.array(x) for x in (stream.src, stream.dst, stream.time, stream.edge_features))
+    n = stream.num_events - first
+    src[first:] = rng.integers(0, 15, n)
+    dst[first:] = rng.permutation(dst[first:])
+    time[first:] = time[first] + np.sort(rng.integers(0, 1000, n))
+    features[first:] = rng.normal(size=features[first:].shape)
+    return EventStream.from_arrays(
+        src, dst, time, num_nodes=stream.num_nodes, edge_features=features, num_sources=stream.num_sources
+    )
+
+
+@pytest.mark.parametrize("times", [None, 40])  # few and many ties
+@pytest.mark.parametrize("preset", ["default", "disttgl"])
+@pytest.mark.parametrize("first", [101, 140, 199])
+def test_nothing_of_the_future_moves_a_score(make_engine, make_stream, times, preset, first, monkeypatch):
+    stream = make_stream(times=times)
+    while stream.time[first] == stream.time[first - 1]:
+        first += 1
+    monkeypatch.setattr(EventStream, "destinations", np.arange(15, 30))  # the population is not what is tested
+    model_state = None
+    results = []
+    for variant in (stream, altered(stream, first)):
+        engine = make_engine(variant, preset, static__mode="none", double=True)
+        if engine.builder.pairs:  # the time span of the training events is a constant of a run, and not what is tested
+            engine.builder.pairs.scale = 0.1
+        if model_state is None:
+            model_state = engine.model.state_dict()
+        engine.model.load_state_dict(model_state)
+        results.append(scores_of(engine, 260)[:first])
+    # Not bit for bit: another number of distinct nodes in the batch of `first` rounds its products differently.
+    torch.testing.assert_close(*results, rtol=1e-11, atol=1e-11)
+
+
+def test_the_leakage_test_can_fail(make_engine, make_stream):
+    """Altering an event does move the scores after it."""
+    stream = make_stream()
+    engine, other = (
+        make_engine(s, "disttgl", static__mode="none", double=True) for s in (stream, altered(stream, 100))
+    )
+    other.model.load_state_dict(engine.model.state_dict())
+    assert not torch.allclose(scores_of(engine, 260)[150:], scores_of(other, 260)[150:])
+
+
+@pytest.mark.parametrize("preset", ["default", "disttgl"])
+def test_same_seed_same_bits(make_engine, preset, tmp_path):
+    def losses_and_weights(seed):
+        engine = make_engine(
+            preset=preset, seed=seed, static__cache=tmp_path / str(np.random.default_rng().integers(2**40))
+        )
+        optimizers = engine.optimizers()
+        losses = [engine.train_epoch(epoch, optimizers, Progress(1, "", quiet=True)) for epoch in range(2)]
+        return losses, engine.model.state_dict(), engine.memory.state_dict()
+
+    (losses, weights, memory), (losses2, weights2, memory2), (losses3, _, _) = map(losses_and_weights, (0, 0, 1))
+    assert losses == losses2
+    assert losses != losses3
+    assert all(torch.equal(weights[k], weights2[k]) for k in weights)
+    assert all(torch.equal(memory[k], memory2[k]) for k in memory)
+
+
+def test_scores_equal_the_textbook_forward(make_engine, monkeypatch):
+    """Absorbed, de-duplicated, kernel-made scores equal the plain order of operations, event by event."""
+    engine = make_engine(double=True)
+    fast = scores_of(engine, 120)
+    monkeypatch.setattr(engine.model.attention, "forward", engine.model.attention.reference)
+    torch.testing.assert_close(fast, scores_of(engine, 120), rtol=1e-9, atol=1e-9)
+
+
+def test_evaluation_does_not_depend_on_how_candidates_are_grouped(make_engine):
+    """A candidate's score is the same beside other candidates: with 5 negatives and with 2."""
+    engine = make_engine(double=True)
+    engine.model.eval()
+    with torch.no_grad():
+        five = engine.score(engine.builder.range(0, 20, 5, seed=3))
+        engine.memory.reset()
+        two = engine.score(engine.builder.range(0, 20, 2, seed=3))
+    torch.testing.assert_close(five[:, :3], two, rtol=1e-12, atol=1e-12)
+
+
+def test_training_lowers_the_loss_and_beats_chance(make_engine, make_stream):
+    engine = make_engine(make_stream(events=2000), eval__exclude_own=True)
+    chance = untrained_mrr(engine)
+    optimizers = engine.optimizers()
+    losses = [engine.train_epoch(epoch, optimizers, Progress(1, "", quiet=True)) for epoch in range(6)]
+    assert losses[-1] < 0.75 * losses[0]
+    assert engine.evaluate("val").mrr > 3 * chance
+
+
+def untrained_mrr(engine):
+    engine.memory.reset()
+    return engine.evaluate("val").mrr
+
+
+@pytest.mark.parametrize("mode", ["none", "pretrained", "cotrained", "features"])
+def test_static_modes_train(make_engine, make_stream, mode, tmp_path):
+    stream = make_stream()
+    features = np.random.default_rng(0).normal(size=(30, 5)).astype(np.float32)
+    stream = dataclasses.replace(stream, node_features=features)
+    engine = make_engine(stream, static__mode=mode, static__cache=tmp_path, static__dim=6)
+    before = {k: v.clone() for k, v in engine.model.state_dict().items()}
+    assert engine.train_epoch(0, engine.optimizers(), Progress(1, "", quiet=True)) > 0
+    if mode != "none":
+        moved = not torch.equal(engine.model.static.table, before["static.table"])
+        assert moved == (mode == "cotrained")
+        static = engine.model.static(torch.arange(30))
+        assert static.shape == (30, 8)
+        assert static.any()
+
+
+def test_static_features_without_features_is_refused(make_engine):
+    with pytest.raises(ConfigError, match="no node features"):
+        make_engine(static__mode="features")
+
+
+def test_a_split_without_events_is_refused(make_engine, make_stream):
+    stream = make_stream(events=4)
+    with pytest.raises(ConfigError, match="leaves none for the val part"):
+        make_engine(stream, eval__val=0.01, eval__test=0.01)
