@@ -9,6 +9,7 @@ files count although the system may drop their pages at any moment, and anonymou
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -82,7 +83,7 @@ def import_and_measure(source: str, out: str, memory_limit: str) -> None:
         progress=lambda step: steps.append((step, time.perf_counter())),
     )
     steps.append(("end", time.perf_counter()))
-    parts = {name: round(after - at, 1) for (name, at), (_, after) in zip(steps, steps[1:], strict=False)}
+    parts = {name: round(after - at, 1) for (name, at), (_, after) in itertools.pairwise(steps)}
     result = {
         "events": report.events,
         "nodes": report.nodes,

@@ -370,3 +370,11 @@ def test_real_stream(tmp_path, shared_data):
     np.testing.assert_array_equal(stream.time, table["t"].to_numpy())
     np.testing.assert_array_equal(stream.src, table["src"].to_numpy())
     np.testing.assert_array_equal(stream.label, table["label"].to_numpy())
+
+
+def test_json_array(tmp_path):
+    rows = [{"src": "a", "dst": "b", "time": 2.0}, {"src": "b", "dst": 7, "time": "1"}]
+    (tmp_path / "e.json").write_text(json.dumps(rows, indent=2))
+    import_events(tmp_path / "e.json", tmp_path / "store")
+    assert open_stream(tmp_path / "store").time.tolist() == [1, 2]
+    assert lookup_nodes(tmp_path / "store", ["7", "a", "b"]).tolist() == [0, 1, 2]

@@ -97,7 +97,7 @@ def write_node_features(
         finite = np.isfinite(chunk).all(axis=1)
         if not finite.all():
             node = done + int(np.argmin(finite))
-            id = db.execute("SELECT id FROM nodes WHERE node = ?", [node]).fetchall()[0][0]
+            id = db.cursor().execute("SELECT id FROM nodes WHERE node = ?", [node]).fetchall()[0][0]
             raise DataError(f"the node features of id {id!r} are missing or hold a value that is not finite.")
         writer.append("node_features", chunk)
         done += len(chunk)

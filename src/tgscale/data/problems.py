@@ -129,6 +129,8 @@ def _place(db: duckdb.DuckDBPyConnection, source: Source, row: dict[str, Any], s
 
 
 def _in_words(part: str, place: str, row: dict[str, Any], staged: Staged, times: Times) -> str:
+    if staged.source.format == "json" and all(row[name] is None for name in row if name not in (FILE_COLUMN, "__row")):
+        return f"{place}: the line holds no JSON object."
     if part == "edge_features":
         return f"{place}, {_feature_words(row, staged)}"
     column = str(staged.source.edge_row if part == "edge_row" else getattr(staged.columns, part))

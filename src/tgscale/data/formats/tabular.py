@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tgscale.data.formats.delimited import csv_relation, plain, read_header
+from tgscale.data.formats.delimited import csv_relation, first_lines, plain, read_header
 from tgscale.data.formats.source import FILE_COLUMN, Source, sql_list
 from tgscale.errors import DataError
 
@@ -67,9 +67,12 @@ def read_parquet(paths: list[Path], work: Path) -> Source:
 
 def read_json(paths: list[Path], work: Path) -> Source:
     files = _some(table_files(paths, "json"), paths)
+    one_per_line = not any("".join(first_lines(file, 1)).lstrip().startswith("[") for file in files)
+    # With ignore_errors a line that is no JSON becomes a row of NULLs, which the importer finds and names.
+    layout = "format='newline_delimited', ignore_errors=true" if one_per_line else "format='array'"
     # The whole file is looked at for types: a type guessed from the first rows fails at the first exception.
-    relation = f"read_json({sql_list(plain(files, work))}, sample_size=-1, filename='{FILE_COLUMN}')"
-    return Source("json", relation, files, note="JSON")
+    relation = f"read_json({sql_list(plain(files, work))}, {layout}, sample_size=-1, filename='{FILE_COLUMN}')"
+    return Source("json", relation, files, note="JSON, one object per line" if one_per_line else "a JSON array")
 
 
 def _some(files: list[Path], paths: list[Path]) -> list[Path]:

@@ -1,0 +1,284 @@
+"""What is in a stream: the numbers behind ``tgscale data info``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numba
+import numpy as np
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from tgscale.data.stream import EventStream, Split
+
+PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
+# Times below this many seconds (1980-01-01) count from the data's own start rather than from 1970.
+EARLIEST_DATE = 315_532_800
+PARTS = ("train", "val", "test")
+
+
+def summarize(stream: EventStream, split: Split | None = None) -> dict[str, Any]:
+    """Describe a stream, in time linear in its events.
+
+    Args:
+        stream: the stream.
+        split: where training, validation and test end; None: ``stream.split()``.
+
+    Returns:
+        Plain numbers, strings, lists and dicts (JSON can hold them):
+
+        * ``name``, ``events``, ``nodes``, ``active_nodes`` (with an event), ``sources``, ``destinations`` (distinct),
+          ``bipartite``, ``self_loops``, ``pairs`` (distinct, unordered), ``edge_dim``, ``node_dim``
+        * ``label``: None, or ``distinct`` and ``nonzero_share``
+        * ``time``: ``unit``, ``first``, ``last``, ``span`` in steps; ``span_text`` and, where the times are dates,
+          ``first_date`` and ``last_date`` (UTC, else None)
+        * ``ties``: ``distinct_times``, ``shared_share`` (events that share their time with another), ``largest``
+        * ``degree`` over active nodes: ``max``, ``mean``, ``median``, ``p99``, ``gini``
+        * ``bursts``: ``nodes`` with at least two gaps between events; over these the mean and median of the gaps'
+          coefficient of variation (``cv_mean``, ``cv_median``; 1 for a Poisson process) and of the burstiness
+          ``(sigma - mu) / (sigma + mu)`` of Goh and Barabasi (``burstiness_mean``, ``burstiness_median``; -1 regular,
+          0 Poisson, towards 1 bursty); None where no node qualifies
+        * ``split``: for each part ``part``, ``events``, ``first_event``, ``first_time``, ``last_time``, ``new_nodes``
+          (nodes of the part without a training event), ``new_node_share`` (events that touch one), ``repeat_share``
+          (events whose pair has met strictly before); times and shares are None in an empty part
+        * ``storage``: bytes of each column, ``on_disk`` True when they are files of a data directory.
+    """
+    split = stream.split() if split is None else split
+    degree = np.diff(stream.tcsr.indptr)
+    pairs, repeats = _repeats(stream)
+    return {
+        "name": stream.name,
+        "events": stream.num_events,
+        "nodes": stream.num_nodes,
+        "active_nodes": int(np.count_nonzero(degree)),
+        "sources": _count_distinct(stream.src, stream.num_nodes),
+        "destinations": len(stream.destinations),
+        "bipartite": stream.num_sources is not None,
+        "self_loops": int(np.count_nonzero(np.asarray(stream.src) == stream.dst)),
+        "pairs": pairs,
+        "edge_dim": stream.edge_dim,
+        "node_dim": stream.node_dim,
+        "label": _describe_label(stream.label),
+        "time": _describe_time(stream),
+        "ties": _describe_ties(stream),
+        "degree": _describe_degree(degree[degree > 0]),
+        "bursts": _describe_bursts(stream),
+        "split": [_describe_part(stream, split, part, repeats) for part in PARTS],
+        "storage": _describe_storage(stream),
+    }
+
+
+def _count_distinct(ids: np.ndarray, size: int) -> int:
+    seen = np.zeros(size, dtype=bool)
+    seen[ids] = True
+    return int(np.count_nonzero(seen))
+
+
+def _describe_label(label: np.ndarray | None) -> dict[str, Any] | None:
+    if label is None:
+        return None
+    return {"distinct": len(np.unique(label)), "nonzero_share": float(np.count_nonzero(label) / len(label))}
+
+
+def _describe_time(stream: EventStream) -> dict[str, Any]:
+    first, last = int(stream.time[0]), int(stream.time[-1])
+    dated = stream.time_unit in PER_SECOND and first >= EARLIEST_DATE * PER_SECOND[stream.time_unit]
+    return {
+        "unit": stream.time_unit,
+        "first": first,
+        "last": last,
+        "span": last - first,
+        "span_text": _span_text(last - first, stream.time_unit),
+        "first_date": _date(first, stream.time_unit) if dated else None,
+        "last_date": _date(last, stream.time_unit) if dated else None,
+    }
+
+
+def _span_text(steps: int, unit: str) -> str:
+    if unit in PER_SECOND:
+        try:
+            return str(timedelta(seconds=steps // PER_SECOND[unit]))
+        except OverflowError:
+            pass
+    return f"{steps:,} {unit}"
+
+
+def _date(time: int, unit: str) -> str | None:
+    try:
+        return datetime.fromtimestamp(time // PER_SECOND[unit], UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (OverflowError, ValueError):  # after the year 9999
+        return None
+
+
+@numba.njit(cache=True)
+def _count_ties(time):
+    distinct, shared, largest, run = 0, 0, 0, 0
+    for e in range(len(time)):
+        run += 1
+        if e + 1 == len(time) or time[e + 1] != time[e]:
+            distinct += 1
+            largest = max(largest, run)
+            shared += run if run > 1 else 0
+            run = 0
+    return distinct, shared, largest
+
+
+def _describe_ties(stream: EventStream) -> dict[str, Any]:
+    distinct, shared, largest = _count_ties(stream.time)
+    return {"distinct_times": distinct, "shared_share": shared / stream.num_events, "largest": largest}
+
+
+def _describe_degree(degree: np.ndarray) -> dict[str, Any]:
+    degree = np.sort(degree)
+    place = np.arange(1, len(degree) + 1)
+    gini = (2.0 * (place * degree).sum() / degree.sum() - (len(degree) + 1)) / len(degree)
+    return {
+        "max": int(degree[-1]),
+        "mean": float(degree.mean()),
+        "median": float(np.median(degree)),
+        "p99": float(np.quantile(degree, 0.99)),
+        "gini": float(gini),
+    }
+
+
+@numba.njit(cache=True)
+def _gap_variation(indptr, event_id, time):
+    """Per node: standard deviation over mean of the gaps between its events; NaN with less than two gaps or all 0."""
+    out = np.full(len(indptr) - 1, np.nan)
+    for u in range(len(out)):
+        first, gaps = indptr[u], indptr[u + 1] - indptr[u] - 1
+        if gaps < 2:
+            continue
+        mean = (time[event_id[first + gaps]] - time[event_id[first]]) / gaps
+        squares = 0.0
+        for i in range(first, first + gaps):
+            squares += (time[event_id[i + 1]] - time[event_id[i]] - mean) ** 2
+        if mean > 0:
+            out[u] = np.sqrt(squares / gaps) / mean
+    return out
+
+
+def _describe_bursts(stream: EventStream) -> dict[str, Any]:
+    variation = _gap_variation(stream.tcsr.indptr, stream.tcsr.event_id, stream.time)
+    variation = variation[~np.isnan(variation)]
+    burstiness = (variation - 1) / (variation + 1)
+    summary: dict[str, Any] = {"nodes": len(variation)}
+    for name, values in (("cv", variation), ("burstiness", burstiness)):
+        summary[f"{name}_mean"] = float(values.mean()) if len(values) else None
+        summary[f"{name}_median"] = float(np.median(values)) if len(values) else None
+    return summary
+
+
+@numba.njit(cache=True)
+def _mark_repeats(indptr, partner, event_id, time, repeat):
+    pairs = 0
+    for u in range(len(indptr) - 1):
+        first_time = 0
+        for i in range(indptr[u], indptr[u + 1]):
+            if i == indptr[u] or partner[i] != partner[i - 1]:
+                first_time = time[event_id[i]]
+                pairs += 1
+            repeat[event_id[i]] = time[event_id[i]] > first_time
+    return pairs
+
+
+def _repeats(stream: EventStream) -> tuple[int, np.ndarray]:
+    """Number of distinct pairs, and for each event whether its pair has met strictly before."""
+    repeat = np.empty(stream.num_events, np.bool_)
+    index = stream.pairs
+    return _mark_repeats(index.indptr, index.partner, index.event_id, stream.time, repeat), repeat
+
+
+def _describe_part(stream: EventStream, split: Split, part: str, repeats: np.ndarray) -> dict[str, Any]:
+    first, last = split.range(part)
+    new = np.zeros(stream.num_nodes, dtype=bool) if part == "train" else stream.new_nodes(split)
+    src, dst = stream.src[first:last], stream.dst[first:last]
+    touched = np.zeros(stream.num_nodes, dtype=bool)
+    touched[src] = True
+    touched[dst] = True
+    some = last > first
+    return {
+        "part": part,
+        "events": last - first,
+        "first_event": first,
+        "first_time": int(stream.time[first]) if some else None,
+        "last_time": int(stream.time[last - 1]) if some else None,
+        "new_nodes": int(np.count_nonzero(touched & new)),
+        "new_node_share": float((new[src] | new[dst]).mean()) if some else None,
+        "repeat_share": float(repeats[first:last].mean()) if some else None,
+    }
+
+
+def _describe_storage(stream: EventStream) -> dict[str, Any]:
+    if stream.path is not None:
+        files = sorted(stream.path.glob("*.npy"))
+        return {"on_disk": True, "bytes": {file.stem: file.stat().st_size for file in files}}
+    names = ("src", "dst", "time", "edge_features", "node_features", "label")
+    columns = {name: getattr(stream, name) for name in names}
+    columns |= {f"tcsr_{name}": array for name, array in vars(stream.tcsr).items()}
+    columns |= {f"pairs_{name}": array for name, array in vars(stream.pairs).items()}
+    return {"on_disk": False, "bytes": {name: int(a.nbytes) for name, a in columns.items() if a is not None}}
+
+
+def render(summary: dict[str, Any]) -> RenderableType:
+    """Lay a summary out as tables for the terminal."""
+    return Group(_stream_table(summary), _split_table(summary["split"]), _storage_table(summary["storage"]))
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.3f}" if isinstance(value, float) else str(value)
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def _stream_table(summary: dict[str, Any]) -> Table:
+    time, ties, degree, bursts, label = (summary[name] for name in ("time", "ties", "degree", "bursts", "label"))
+    table = Table(title=f"Event stream {summary['name']}", show_header=False, title_justify="left")
+    for name in ("events", "nodes", "active_nodes", "sources", "destinations", "bipartite", "pairs"):
+        table.add_row(name.replace("_", " "), _text(summary[name]))
+    table.add_row("self-loops", f"{summary['self_loops']:,} ({_percent(summary['self_loops'] / summary['events'])})")
+    table.add_row("features", f"{summary['edge_dim']} per edge, {summary['node_dim']} per node")
+    labels = "none" if label is None else f"{label['distinct']} values, {_percent(label['nonzero_share'])} not 0"
+    table.add_row("labels", labels)
+    table.add_section()
+    for end in ("first", "last"):
+        date = time[f"{end}_date"]
+        table.add_row(f"{end} time", f"{time[end]} {time['unit']}" + (f" ({date} UTC)" if date else ""))
+    table.add_row("span", time["span_text"])
+    table.add_row("distinct times", _text(ties["distinct_times"]))
+    table.add_row("events that tie", f"{_percent(ties['shared_share'])}, at most {ties['largest']:,} at one time")
+    table.add_section()
+    table.add_row("events per node", ", ".join(f"{name} {_text(value)}" for name, value in degree.items()))
+    table.add_row("burstiness", f"mean {_text(bursts['burstiness_mean'])}, median {_text(bursts['burstiness_median'])}")
+    table.add_row("gap variation", f"mean {_text(bursts['cv_mean'])}, median {_text(bursts['cv_median'])}")
+    return table
+
+
+def _split_table(parts: list[dict[str, Any]]) -> Table:
+    table = Table("part", title="Split by time", title_justify="left")
+    for column in ("events", "first time", "last time", "new nodes", "events with a new node", "repeated pairs"):
+        table.add_column(column, justify="right")
+    for part in parts:
+        times = ("-" if part[name] is None else str(part[name]) for name in ("first_time", "last_time"))
+        shares = (_percent(part["new_node_share"]), _percent(part["repeat_share"]))
+        table.add_row(part["part"], _text(part["events"]), *times, _text(part["new_nodes"]), *shares)
+    return table
+
+
+def _storage_table(storage: dict[str, Any]) -> Table:
+    table = Table("column", title="On disk" if storage["on_disk"] else "In memory", title_justify="left")
+    table.add_column("MB", justify="right")
+    for name, size in storage["bytes"].items():
+        table.add_row(name, f"{size / 1e6:,.2f}")
+    table.add_section()
+    table.add_row("total", f"{sum(storage['bytes'].values()) / 1e6:,.2f}")
+    return table
