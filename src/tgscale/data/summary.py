@@ -107,7 +107,7 @@ def _span_text(steps: int, unit: str) -> str:
 def _date(time: int, unit: str) -> str | None:
     try:
         return datetime.fromtimestamp(time // PER_SECOND[unit], UTC).strftime("%Y-%m-%d %H:%M:%S")
-    except (OverflowError, ValueError):  # after the year 9999
+    except (OverflowError, ValueError, OSError):  # after the year 9999
         return None
 
 
