@@ -1,3 +1,62 @@
-"""tgscale: train dynamic graph neural networks from one CPU to many machines."""
+"""tgscale: train dynamic graph neural networks from one CPU to many machines.
+
+The names below are the short way in; they are imported when they are first used, so that ``import tgscale`` is quick::
+
+    import tgscale
+
+    stream = tgscale.EventStream.from_arrays(src, dst, time)
+    tgscale.save_stream(stream, "data/mine")
+    config = tgscale.default_config("data/mine", "runs/mine")
+    result = tgscale.train_stream(config)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from tgscale.data.generate import generate_stream
+    from tgscale.data.ingest import import_events
+    from tgscale.data.store import open_stream, save_stream
+    from tgscale.data.stream import EventStream
+    from tgscale.errors import TgscaleError
+    from tgscale.graph.history import History
+    from tgscale.graph.sampling import NeighborSampler
+    from tgscale.models.tgn import TGN, TGNConfig
+    from tgscale.stream.config import TrainConfig, default_config, disttgl_config, replace
+    from tgscale.stream.trainer import evaluate, resume, train_stream
+
+_HOME = {
+    "EventStream": "tgscale.data.stream",
+    "History": "tgscale.graph.history",
+    "NeighborSampler": "tgscale.graph.sampling",
+    "TGN": "tgscale.models.tgn",
+    "TGNConfig": "tgscale.models.tgn",
+    "TgscaleError": "tgscale.errors",
+    "TrainConfig": "tgscale.stream.config",
+    "default_config": "tgscale.stream.config",
+    "disttgl_config": "tgscale.stream.config",
+    "evaluate": "tgscale.stream.trainer",
+    "generate_stream": "tgscale.data.generate",
+    "import_events": "tgscale.data.ingest",
+    "open_stream": "tgscale.data.store",
+    "replace": "tgscale.stream.config",
+    "resume": "tgscale.stream.trainer",
+    "save_stream": "tgscale.data.store",
+    "train_stream": "tgscale.stream.trainer",
+}
+
+__all__ = [
+    "TGN", "EventStream", "History", "NeighborSampler", "TGNConfig", "TgscaleError", "TrainConfig", "default_config",
+    "disttgl_config", "evaluate", "generate_stream", "import_events", "open_stream", "replace", "resume", "save_stream",
+    "train_stream",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'tgscale' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

@@ -11,7 +11,7 @@ import tyro
 from tgscale.cli.table import print_result
 from tgscale.errors import ConfigError
 from tgscale.stream.config import PRESETS, TrainConfig
-from tgscale.stream.trainer import resume, train
+from tgscale.stream.trainer import resume, train_stream
 from tgscale.train.config_io import parse, read_yaml
 
 
@@ -27,7 +27,7 @@ def main(argv: list[str]) -> None:
         result, run = resume(known.resume), known.resume
     else:
         config = read_config(known.preset, flags)
-        result, run = train(config), config.run
+        result, run = train_stream(config), config.run
         if config.quiet:
             return
     print_result(result, run)

@@ -48,7 +48,6 @@ class StreamEngine:
                     f"{stream.name} has {stream.num_events} events, which leaves none for the {part} part: "
                     "use more data, or other shares (--eval.val, --eval.test)."
                 )
-        torch.manual_seed(config.seed)
         self.history = History(stream, device)
         sampler = NeighborSampler(
             stream,
@@ -62,7 +61,9 @@ class StreamEngine:
         negatives = NegativeSampler(stream, config.eval.population, device)
         pairs = self.history if config.model.pair_encoding else None
         self.builder = BatchBuilder(stream, sampler, negatives, pairs, span, device)
+        torch.manual_seed(config.seed)
         static = make_static_memory(config, stream, self.split, self.builder, device, pretrain)
+        torch.manual_seed(config.seed)  # again: a table from the cache took no random numbers
         self.model = TGN(config.model, stream.edge_dim, static).to(device)
         self.memory = LocalMemory(stream.num_nodes, config.model.dim, device)
 

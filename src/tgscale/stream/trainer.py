@@ -26,7 +26,7 @@ EPOCHS, BEST = "epochs", "best"
 TIES = "half (mean of the optimistic and the pessimistic rank)"
 
 
-def train(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
+def train_stream(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
     """Train and evaluate as ``config`` says.
 
     Args:
@@ -53,8 +53,8 @@ def train(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
 
 
 def resume(run: Path | str) -> dict[str, Any]:
-    """Go on with an interrupted run; see :func:`train`."""
-    return train(load_config(Path(run)), resume=True)
+    """Go on with an interrupted run; see :func:`train_stream`."""
+    return train_stream(load_config(Path(run)), resume=True)
 
 
 def load_config(run: Path) -> TrainConfig:

@@ -1,0 +1,202 @@
+import json
+import math
+
+import pytest
+import torch
+
+import tgscale
+from tgscale.data.store import save_stream
+from tgscale.errors import ConfigError, RunError
+from tgscale.stream import trainer as trainer_module
+from tgscale.stream.config import replace
+from tgscale.stream.engine import StreamEngine
+from tgscale.stream.trainer import evaluate, load_config, resume, train_stream
+from tgscale.train.checkpoint import Checkpointer
+
+
+@pytest.fixture
+def config(tmp_path, make_stream, make_config):
+    save_stream(make_stream(), tmp_path / "data")
+    return make_config(data=tmp_path / "data", run=tmp_path / "run", static__cache=tmp_path / "cache", train__epochs=4)
+
+
+def final_state(run):
+    _, state = Checkpointer(run / "checkpoints" / "epochs").load()
+    result = json.loads((run / "result.json").read_text())
+    for noise in ("seconds_per_epoch", "events_per_second", "peak_memory_bytes", "peak_cuda_memory_bytes"):
+        result["train"].pop(noise)
+    result.pop("environment")
+    state.pop("seconds")
+    return state, result
+
+
+def same(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    return a == b
+
+
+class Interrupt(Exception):
+    pass
+
+
+@pytest.mark.parametrize("preset", ["default", "disttgl"])
+@pytest.mark.parametrize("after", [0, 1, 3])
+@pytest.mark.parametrize("static", ["pretrained", "cotrained"])
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
+    config, make_config, monkeypatch, tmp_path, preset, after, static
+):
+    config = make_config(
+        preset,
+        data=config.data,
+        run=config.run,
+        static__mode=static,
+        static__cache=config.static.cache,
+        static__epochs=1,
+        train__epochs=4,
+    )
+    train_stream(config)
+    whole = final_state(config.run)
+
+    run = tmp_path / "interrupted"
+    original = StreamEngine.train_epoch
+
+    def dies(self, epoch, *args):
+        if epoch == after:
+            torch.rand(7)  # half an epoch's worth of random numbers
+            raise Interrupt
+        return original(self, epoch, *args)
+
+    monkeypatch.setattr(StreamEngine, "train_epoch", dies)
+    with pytest.raises(Interrupt):
+        train_stream(replace(config, run=run))
+    monkeypatch.undo()
+    if after == 0:  # nothing to show for it: the same command starts again
+        train_stream(replace(config, run=run))
+    else:
+        resume(run)
+    state, result = final_state(run)
+    assert same(state, whole[0])
+    assert result == whole[1]
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines if line["kind"] == "epoch"] == [1, 2, 3, 4]
+
+
+def test_result_has_what_it_promises(config):
+    result = train_stream(config)
+    assert json.loads((config.run / "result.json").read_text()) == json.loads(json.dumps(result))
+    assert result["task"] == "link prediction"
+    assert result["data"] == {"name": "events", "events": 300, "nodes": 30}
+    assert result["protocol"] == {
+        "name": "mrr49",
+        "negatives": 49,
+        "population": "destinations",
+        "exclude_own": False,
+        "ties": trainer_module.TIES,
+        "batch_size": 20,
+        "seed": 0,
+    }
+    for part in ("val", "test"):
+        assert set(result[part]) == {"mrr", "mrr_new_nodes", "ap", "auc"}
+        assert 0 < result[part]["mrr"] <= 1
+    assert set(result["baselines"]) == {"edgebank", "edgebank_window", "recency", "popularity"}
+    assert all(0 < rule["mrr"] <= 1 for rule in result["baselines"].values())
+    assert len(result["train"]["seconds_per_epoch"]) == result["train"]["epochs"] == 4
+    assert result["train"]["peak_memory_bytes"] > 10**6
+    assert result["environment"]["torch"] == torch.__version__
+
+
+def test_evaluate_repeats_the_result(config):
+    result = train_stream(config)
+    for split in ("val", "test"):
+        again = evaluate(config.run, split, quiet=True)
+        assert again["metrics"] == result[split]
+    assert again["baselines"]["recency"]["mrr"] == result["baselines"]["recency"]["mrr"]
+    one = evaluate(config.run, protocol="ap", quiet=True)
+    assert one["protocol"]["negatives"] == 1
+    assert one["metrics"]["mrr"] > result["test"]["mrr"]  # one competitor instead of 49
+
+
+def test_evaluate_refuses_what_it_does_not_know(config, tmp_path):
+    with pytest.raises(ConfigError, match="choose val or test"):
+        evaluate(config.run, "train")
+    with pytest.raises(RunError, match="not a run directory"):
+        evaluate(tmp_path / "nothing")
+    train_stream(replace(config, train__epochs=1))
+    with pytest.raises(ConfigError, match="choose mrr49 or ap"):
+        evaluate(config.run, protocol="mrr50")
+
+
+def test_best_weights_are_kept_with_their_memory(config, monkeypatch):
+    """With the best epoch first and worse ones after it, the result is the best epoch's, memory included."""
+    original = StreamEngine.train_epoch
+
+    def ruined(self, epoch, *args):
+        loss = original(self, epoch, *args)
+        if epoch > 0:
+            with torch.no_grad():
+                for p in self.model.parameters():
+                    p.normal_()
+        return loss
+
+    first = train_stream(replace(config, run=config.run.with_name("one"), train__epochs=1))
+    monkeypatch.setattr(StreamEngine, "train_epoch", ruined)
+    result = train_stream(config)
+    if result["train"]["best_epoch"] == 1:  # else chance made noise better than one epoch of training
+        assert result["test"] == first["test"]
+    assert result["val"]["mrr"] >= first["val"]["mrr"]
+
+
+def test_early_stopping(config, monkeypatch):
+    monkeypatch.setattr(StreamEngine, "train_epoch", lambda self, *args: 0.0)  # never better than at first
+    result = train_stream(replace(config, train__epochs=50, train__patience=3))
+    assert result["train"]["epochs"] == 4  # the best one and three without a better one
+    assert result["train"]["best_epoch"] == 1
+
+
+def test_a_run_is_not_overwritten(config):
+    train_stream(replace(config, train__epochs=1))
+    with pytest.raises(RunError, match="already holds a run"):
+        train_stream(config)
+
+
+def test_config_of_a_run_is_read_back(config):
+    train_stream(replace(config, train__epochs=1))
+    assert load_config(config.run) == replace(config, train__epochs=1)
+    moved = config.run.rename(config.run.with_name("moved"))
+    assert load_config(moved).run == moved
+
+
+def test_pretrained_table_is_cached_by_content(config, make_stream, tmp_path):
+    config = replace(config, static__mode="pretrained", train__epochs=1)
+    train_stream(config)
+    tables = list(config.static.cache.glob("*.safetensors"))
+    assert len(tables) == 1
+    train_stream(replace(config, run=tmp_path / "again"))
+    train_stream(replace(config, run=tmp_path / "dropout", static__dropout=0.5))  # made of the same table
+    assert list(config.static.cache.glob("*")) == tables
+    train_stream(replace(config, run=tmp_path / "longer", static__epochs=3))
+    assert len(list(config.static.cache.glob("*.safetensors"))) == 2
+
+
+def test_pretrained_vectors_of_unseen_nodes_are_zero(make_engine, make_stream, tmp_path):
+    stream = make_stream(events=300, nodes=200)
+    engine = make_engine(stream, "disttgl", static__cache=tmp_path)
+    new = torch.from_numpy(stream.new_nodes(engine.split))
+    table = engine.model.static.table
+    assert 0 < new.sum() < 200
+    assert not table[new].any()
+    assert (table[~new].abs().sum(1) > 0).all()
+
+
+def test_python_api(tmp_path, make_stream):
+    tgscale.save_stream(make_stream(), tmp_path / "data")
+    config = tgscale.default_config(tmp_path / "data", tmp_path / "run")
+    result = tgscale.train_stream(tgscale.replace(config, train__epochs=1, model__dim=8, quiet=True))
+    assert math.isfinite(result["test"]["mrr"])
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        tgscale.trian  # noqa: B018
