@@ -1,0 +1,42 @@
+"""Subcommands: find the one that is meant, or say which there are."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from tgscale.errors import ConfigError
+
+
+class Command(NamedTuple):
+    """One subcommand: a line on what it does, and the function that takes its arguments."""
+
+    about: str
+    run: Callable[[list[str]], None]
+
+
+def dispatch(prog: str, about: str, commands: Mapping[str, Command], argv: list[str]) -> None:
+    """Run the subcommand that ``argv`` starts with; names may be of several words. Help when it starts with none.
+
+    Raises:
+        ConfigError: no such subcommand; the message gives the nearest one.
+    """
+    for name, command in commands.items():
+        words = name.split()
+        if argv[: len(words)] == words:
+            return command.run(argv[len(words) :])
+    typed = " ".join(word for word in argv[:2] if not word.startswith("-"))
+    if not typed or any(name.startswith(f"{typed} ") for name in commands):
+        print(usage(prog, about, commands))
+        return None
+    near = difflib.get_close_matches(typed, commands, n=1, cutoff=0.5)
+    hint = f" Did you mean `{prog} {near[0]}`?" if near else ""
+    raise ConfigError(f"`{prog} {typed}` is not a command.{hint}\n\n{usage(prog, about, commands)}")
+
+
+def usage(prog: str, about: str, commands: Mapping[str, Command]) -> str:
+    """What ``--help`` prints."""
+    width = max(map(len, commands))
+    lines = [f"  {name:<{width}}  {command.about}" for name, command in commands.items()]
+    return "\n".join([f"usage: {prog} COMMAND ...", "", about, "", *lines, "", f"`{prog} COMMAND --help` tells more."])
