@@ -1,4 +1,5 @@
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given, settings
@@ -232,3 +233,16 @@ def test_cuda_equals_the_reference(strategy):
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert_same([Neighbors(h.node.cpu(), h.event.cpu(), h.time.cpu()) for h in hops], expected)
+
+
+@pytest.mark.parametrize("strategy", ["recent", "uniform"])
+@pytest.mark.parametrize("window", [None, 86_400])
+def test_backends_agree_on_real_data(shared_data, strategy, window):
+    table = pq.read_table(shared_data("wikipedia/events.parquet"))
+    src, dst, time = (table[name].to_numpy().astype(np.int64) for name in ("src", "dst", "t"))
+    stream = EventStream.from_arrays(src, dst, time)
+    roots = random_queries(stream, 500, seed=0)
+    options = {"strategy": strategy, "window": window}
+    expected = NeighborSampler(stream, [10, 3], backend="numpy", **options).sample(*roots)
+    for backend in ("tensor", "numba"):
+        assert_same(NeighborSampler(stream, [10, 3], backend=backend, **options).sample(*roots), expected)

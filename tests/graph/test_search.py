@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -57,14 +56,3 @@ def test_index_is_shared_and_goes_with_its_stream():
     kept = len(search._index_tensors)
     del stream
     assert len(search._index_tensors) == kept - 1
-
-
-@pytest.mark.parametrize(("items", "threads"), [(0, 1), (10, 1), (10**9, 1)])
-def test_thread_count_keeps_torchs_setting(items, threads):
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        assert search.thread_count(items) == threads
-        assert torch.get_num_threads() == 1
-    finally:
-        torch.set_num_threads(before)
