@@ -6,7 +6,6 @@ import torch
 
 from tgscale.data.stream import EventStream
 from tgscale.errors import ConfigError
-from tgscale.train.progress import Progress
 
 
 def scores_of(engine, events):
@@ -74,7 +73,7 @@ def test_same_seed_same_bits(make_engine, preset, tmp_path):
             preset=preset, seed=seed, static__cache=tmp_path / str(np.random.default_rng().integers(2**40))
         )
         optimizers = engine.optimizers()
-        losses = [engine.train_epoch(epoch, optimizers, Progress(1, "", quiet=True)) for epoch in range(2)]
+        losses = [engine.train_epoch(epoch, optimizers, []) for epoch in range(2)]
         return losses, engine.model.state_dict(), engine.memory.state_dict()
 
     (losses, weights, memory), (losses2, weights2, memory2), (losses3, _, _) = map(losses_and_weights, (0, 0, 1))
@@ -107,7 +106,7 @@ def test_training_lowers_the_loss_and_beats_chance(make_engine, make_stream):
     engine = make_engine(make_stream(events=2000), eval__exclude_own=True)
     chance = untrained_mrr(engine)
     optimizers = engine.optimizers()
-    losses = [engine.train_epoch(epoch, optimizers, Progress(1, "", quiet=True)) for epoch in range(6)]
+    losses = [engine.train_epoch(epoch, optimizers, []) for epoch in range(6)]
     assert losses[-1] < 0.75 * losses[0]
     assert engine.evaluate("val").mrr > 3 * chance
 
@@ -124,7 +123,7 @@ def test_static_modes_train(make_engine, make_stream, mode, tmp_path):
     stream = dataclasses.replace(stream, node_features=features)
     engine = make_engine(stream, static__mode=mode, static__cache=tmp_path, static__dim=6)
     before = {k: v.clone() for k, v in engine.model.state_dict().items()}
-    assert engine.train_epoch(0, engine.optimizers(), Progress(1, "", quiet=True)) > 0
+    assert engine.train_epoch(0, engine.optimizers(), []) > 0
     if mode != "none":
         moved = not torch.equal(engine.model.static.table, before["static.table"])
         assert moved == (mode == "cotrained")

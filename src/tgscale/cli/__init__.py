@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
 
 import tgscale
+from tgscale.cli.dispatch import Command, dispatch
 from tgscale.errors import TgscaleError
 
-COMMANDS = {
-    "data": "make, import and describe data",
+
+def _later(name: str) -> Command:
+    """A command that is imported when it is run, so that ``tgscale --help`` does not wait for torch."""
+    return Command(_ABOUT[name], lambda argv: importlib.import_module(f"tgscale.cli.{name}").main(argv))
+
+
+_ABOUT = {
+    "data": "make, import and describe data directories",
     "train": "train on a data directory, or go on with an interrupted run",
     "evaluate": "evaluate the best weights of a run",
 }
+COMMANDS = {name: _later(name) for name in _ABOUT}
 
 
 def main() -> None:
     """Entry point of ``tgscale``."""
     argv = sys.argv[1:]
+    if argv == ["--version"]:
+        print(f"tgscale {tgscale.__version__}")
+        return
     try:
-        sys.exit(_run(argv))
+        dispatch("tgscale", "Train dynamic graph neural networks.", COMMANDS, argv)
     except TgscaleError as error:
         print(f"tgscale: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -30,29 +40,3 @@ def main() -> None:
     except BrokenPipeError:  # `tgscale ... | head`
         sys.stderr.close()
         sys.exit(0)
-
-
-def _run(argv: list[str]) -> int:
-    if not argv or argv[0] in ("-h", "--help"):
-        print(_usage())
-        return 0
-    if argv[0] == "--version":
-        print(f"tgscale {tgscale.__version__}")
-        return 0
-    if argv[0] not in COMMANDS:
-        near = difflib.get_close_matches(argv[0], COMMANDS, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
-        print(f"tgscale: {argv[0]!r} is not a command.{hint}\n\n{_usage()}", file=sys.stderr)
-        return 2
-    # Imported here, so that `tgscale --help` does not wait for torch.
-    importlib.import_module(f"tgscale.cli.{argv[0]}").main(argv[1:])
-    return 0
-
-
-def _usage() -> str:
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {what}" for name, what in COMMANDS.items()]
-    return "\n".join(
-        ["usage: tgscale COMMAND ...", "", "Train dynamic graph neural networks.", "", *lines, "",
-         "tgscale COMMAND --help tells more; tgscale --version prints the version."]
-    )  # fmt: skip

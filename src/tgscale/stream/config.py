@@ -57,6 +57,8 @@ class OptimConfig:
     """Events per step. Events of one batch do not see each other."""
     lr: float = 5e-4
     """Learning rate of Adam."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """Learning rate over all epochs: a short warm-up and then a cosine down to nothing, or always the same."""
     weight_decay: float = 0.0
     """Decoupled weight decay."""
     negatives: int = 1

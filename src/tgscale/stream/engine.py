@@ -5,8 +5,11 @@ Nothing of a batch is visible to its own scores: memory is read before any of th
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from tgscale.data.stream import EventStream
 from tgscale.errors import ConfigError
@@ -78,6 +81,17 @@ class StreamEngine:
         ]
         return optimizers + ([torch.optim.SparseAdam(sparse, lr=train.lr)] if sparse else [])
 
+    def schedulers(self, optimizers: list[torch.optim.Optimizer]) -> list[LRScheduler]:
+        """One learning-rate schedule per optimiser, over all steps of all epochs; none for a constant rate."""
+        train = self.config.train
+        if train.schedule == "constant":
+            return []
+        steps = train.epochs * math.ceil(self.split.train / train.batch_size)
+        return [
+            OneCycleLR(optimizer, train.lr, total_steps=steps, pct_start=0.05, cycle_momentum=False)
+            for optimizer in optimizers
+        ]
+
     def score(self, batch: Batch) -> Tensor:
         """Logits of each event's candidates, ``[B, C]`` (column 0 the true one); then the events enter the memory."""
         rows = self.memory.read(batch.block.nodes)
@@ -98,7 +112,13 @@ class StreamEngine:
         self.model.zero_grad(set_to_none=True)
         self.memory.reset()
 
-    def train_epoch(self, epoch: int, optimizers: list[torch.optim.Optimizer], progress: Progress) -> float:
+    def train_epoch(
+        self,
+        epoch: int,
+        optimizers: list[torch.optim.Optimizer],
+        schedulers: list[LRScheduler],
+        progress: Progress | None = None,
+    ) -> float:
         """One pass over the training events from an empty memory; returns the mean loss per event."""
         train = self.config.train
         self.model.train()
@@ -114,8 +134,11 @@ class StreamEngine:
             loss.backward()
             for optimizer in optimizers:
                 optimizer.step()
+            for scheduler in schedulers:
+                scheduler.step()
             total += loss.detach() * (stop - start)
-            progress.advance(stop - start)
+            if progress:
+                progress.advance(stop - start)
         return float(total) / self.split.train
 
     @torch.no_grad()

@@ -144,6 +144,7 @@ class _Trainer:
     def __init__(self, config: TrainConfig, engine: StreamEngine, run: RunDirectory) -> None:
         self.config, self.engine, self.run = config, engine, run
         self.optimizers = engine.optimizers()
+        self.schedulers = engine.schedulers(self.optimizers)
         self.epochs = Checkpointer(run.checkpoints / EPOCHS, keep=config.keep_checkpoints)
         self.best = Checkpointer(run.checkpoints / BEST, keep=1)
         self.epoch = 0
@@ -162,7 +163,7 @@ class _Trainer:
         label = f"epoch {self.epoch + 1}/{config.train.epochs}"
         began = time.perf_counter()
         with Progress(engine.split.train, label, quiet=config.quiet) as progress:
-            loss = engine.train_epoch(self.epoch, self.optimizers, progress)
+            loss = engine.train_epoch(self.epoch, self.optimizers, self.schedulers, progress)
         self.seconds.append(time.perf_counter() - began)
         memory = engine.memory.state_dict()
         val = evaluate_parts(engine, ("val",), config.quiet)["val"]
@@ -187,6 +188,7 @@ class _Trainer:
             {
                 "model": self.engine.model.state_dict(),
                 "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+                "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
                 "rng": rng_state(),
                 "epoch": self.epoch,
                 "best_epoch": self.best_epoch,
@@ -201,6 +203,8 @@ class _Trainer:
         self.engine.model.load_state_dict(state["model"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
+        for scheduler, saved in zip(self.schedulers, state["schedulers"], strict=True):
+            scheduler.load_state_dict(saved)
         set_rng_state(state["rng"])
         self.epoch, self.best_epoch, self.best_mrr = state["epoch"], state["best_epoch"], state["best_mrr"]
         self.seconds = list(state["seconds"])
