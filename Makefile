@@ -38,6 +38,7 @@ format: $(INSTALLED) ## Bring the code into style.
 	$(BIN)/ruff check --fix src tests benchmarks
 	$(BIN)/ruff format src tests benchmarks
 
+docs: export NO_MKDOCS_2_WARNING = 1
 docs: $(INSTALLED) ## Build the documentation into site/; a broken link is an error.
 	$(BIN)/mkdocs build --strict
 

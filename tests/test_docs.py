@@ -1,0 +1,112 @@
+"""What README and docs point to exists: files, headings, pages, commands, options, names."""
+
+import ast
+import importlib
+import re
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tgscale import cli
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.glob("**/*.md")])
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.M | re.S)
+
+
+def prose(page: Path) -> str:
+    return re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S)
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        linked = (page.parent / file).resolve() if file else page
+        assert linked.exists(), f"{target}: no such file"
+        if anchor:
+            assert anchor in anchors(linked), f"{target}: no such heading"
+
+
+def pages_of(nav) -> list[str]:
+    if isinstance(nav, str):
+        return [nav]
+    return [page for item in (nav.values() if isinstance(nav, dict) else nav) for page in pages_of(item)]
+
+
+def test_the_navigation_holds_every_page():
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    assert sorted(pages_of(nav)) == sorted(str(page.relative_to(DOCS)) for page in DOCS.glob("**/*.md"))
+
+
+@cache
+def help_of(command: tuple[str, ...]) -> str:
+    with pytest.MonkeyPatch.context() as patch:
+        printed: list[str] = []
+        patch.setattr(sys, "argv", ["tgscale", *command, "--help"])
+        patch.setattr(sys.stdout, "write", printed.append)
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+    assert caught.value.code == 0, f"`tgscale {' '.join(command)}` is not a command"
+    return "".join(printed)
+
+
+COMMANDS = [("data", "generate", "stream"), ("data", "import"), ("data", "info"), ("train",), ("evaluate",)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_commands_and_their_options_are_there(page):
+    for block in blocks(page, "bash"):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = line.partition("#")[0].split()
+            if not words or Path(words[0]).name != "tgscale":
+                continue
+            if words[1:] == ["--version"]:
+                continue
+            command = next((c for c in COMMANDS if tuple(words[1 : 1 + len(c)]) == c), None)
+            assert command, f"{line!r} is no command of tgscale"
+            known = set(re.findall(r"--[a-z][\w.-]*", help_of(command)))
+            used = {option.replace("_", "-") for option in re.findall(r"--[a-z][\w.-]*", " ".join(words))}
+            assert used <= known, f"{line!r}: {sorted(used - known)} unknown"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_make_targets_are_there(page):
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    in_blocks = re.findall(r"^make ([a-z-]+)", "\n".join(blocks(page, "bash")), re.M)
+    in_prose = re.findall(r"`make ([a-z-]+)", prose(page))
+    assert {*in_blocks, *in_prose} <= targets
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_python_blocks_are_python_and_name_what_is_there(page):
+    for block in blocks(page, "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("tgscale"):
+                module = importlib.import_module(node.module)
+                assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "tgscale":
+                assert hasattr(importlib.import_module("tgscale"), node.attr), f"tgscale.{node.attr}"
+
+
+def test_every_module_named_in_the_reference_is_there():
+    for module in re.findall(r"^::: ([\w.]+)", (DOCS / "api.md").read_text(), re.M):
+        importlib.import_module(module)
