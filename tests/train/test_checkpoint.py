@@ -70,7 +70,7 @@ def test_parameters_are_saved_without_their_graph(tmp_path):
     assert not loaded["p"].requires_grad
 
 
-@pytest.mark.parametrize("value", [object(), {1.5: 2}, {1, 2}, b"bytes", Path("x")], ids=str)
+@pytest.mark.parametrize("value", [object(), {1.5: 2}, {1, 2}, b"bytes", Path("x")], ids=lambda v: type(v).__name__)
 def test_other_values_are_refused_before_anything_is_written(tmp_path, value):
     with pytest.raises(TypeError):
         Checkpointer(tmp_path).save(1, {"value": value})
