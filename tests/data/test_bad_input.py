@@ -175,7 +175,7 @@ def test_time(folder, value, words):
 
 
 @pytest.mark.parametrize(
-    ("value", "words"), [(-5, "-5 is negative"), (float("nan"), "nan is not a number"), (3.5, "3.5 has a fraction")]
+    ("value", "words"), [(-5, "-5.0 is negative"), (float("nan"), "nan is not a number"), (3.5, "3.5 has a fraction")]
 )
 def test_time_as_a_number(folder, value, words):
     pq.write_table(pa.table({"src": [1, 2], "dst": [2, 3], "time": [3.0, value]}), folder / "e.parquet")

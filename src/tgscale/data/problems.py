@@ -12,6 +12,7 @@ import numpy as np
 from tgscale.data.formats.delimited import original
 from tgscale.data.formats.source import FILE_COLUMN, Source
 from tgscale.data.staging import Staged, Times
+from tgscale.data.store import CHUNK_BYTES
 from tgscale.errors import DataError
 
 EXAMPLES = 3
@@ -76,7 +77,7 @@ def _bad_lines(db: duckdb.DuckDBPyConnection, source: Source) -> list[Dropped]:
 def _mark_bad_features(db: duckdb.DuckDBPyConnection, table: np.ndarray, row_column: str | None) -> None:
     """Mark rows whose row of the feature table is missing or not finite."""
     row = "rowid" if row_column is None else "edge_row"
-    step = max(1, (32 << 20) // max(1, table.shape[1] * 4))
+    step = max(1, CHUNK_BYTES // max(1, table.shape[1] * 4))
     bad = [at + np.flatnonzero(~np.isfinite(table[at : at + step]).all(axis=1)) for at in range(0, len(table), step)]
     rows = np.concatenate(bad).tolist() if bad else []
     db.execute(

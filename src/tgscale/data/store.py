@@ -28,7 +28,7 @@ from tgscale.data.stream import EventStream, Split
 from tgscale.errors import StoreError
 
 FORMAT_VERSION = 1
-CHUNK_BYTES = 32 << 20
+CHUNK_BYTES = 8 << 20
 META = "meta.json"
 NODE_IDS = "node_ids.parquet"
 EVENT_COLUMNS = ("src", "dst", "time")

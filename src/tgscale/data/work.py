@@ -14,9 +14,10 @@ import duckdb
 from tgscale.errors import ConfigError, DataError
 
 MEMORY_UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
-LEAST_MEMORY = 300 * 10**6
-DUCKDB_SHARE = 0.7  # the rest is for Python, NumPy, chunks on their way, and what DuckDB does not count
-THREAD_BYTES = 150 * 10**6
+LEAST_MEMORY = 400 * 10**6
+# What DuckDB may take; the rest is for Python, chunks on their way, and what DuckDB does not count.
+DUCKDB_SHARE, OTHERS = 0.75, 100 * 10**6
+THREAD_BYTES = 400 * 10**6
 
 
 def parse_memory(text: str) -> int:
@@ -46,13 +47,16 @@ def work_database(folder: Path, memory: int, query: str | None) -> Iterator[duck
     folder.mkdir()
     db = duckdb.connect(str(folder / "work.duckdb"))
     try:
-        db.execute(f"SET memory_limit = '{int(memory * DUCKDB_SHARE) // 10**6}MB'")
+        db.execute(f"SET memory_limit = '{(int(memory * DUCKDB_SHARE) - OTHERS) // 10**6}MB'")
         db.execute(f"SET threads = {max(1, min(os.cpu_count() or 1, memory // THREAD_BYTES))}")
         # Dates without a zone mean the same moment on every machine.
         db.execute("SET TimeZone = 'UTC'")
         yield db
     except duckdb.OutOfMemoryException as error:
-        raise ConfigError(f"the import does not fit into --memory-limit: give more. ({_first(error)})") from None
+        raise ConfigError(
+            "the import does not fit into --memory-limit: give more, or write Parquet sources in smaller row groups. "
+            f"({_first(error)})"
+        ) from None
     except duckdb.IOException as error:
         if "No space left" in str(error):
             raise OSError(errno.ENOSPC, "no space left") from None
