@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tgscale.nn.gemm import gemm
+
 
 class _PerHead(torch.autograd.Function):
     """One GEMM per head straight into and out of strided slices: on CPU, einsum goes through copies and a slow bmm."""
@@ -16,7 +18,7 @@ class _PerHead(torch.autograd.Function):
         ctx.save_for_backward(x, weight)
         out = x.new_empty(x.shape[0], weight.shape[0], weight.shape[2])
         for h in range(weight.shape[0]):
-            torch.mm(x[:, h], weight[h], out=out[:, h])
+            gemm(x[:, h], weight[h], out[:, h])
         return out
 
     @staticmethod
@@ -24,8 +26,8 @@ class _PerHead(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         grad_x, grad_weight = torch.empty_like(x), torch.empty_like(weight)
         for h in range(weight.shape[0]):
-            torch.mm(grad[:, h], weight[h].t(), out=grad_x[:, h])
-            torch.mm(x[:, h].t(), grad[:, h], out=grad_weight[h])
+            gemm(grad[:, h], weight[h].t(), grad_x[:, h])
+            gemm(x[:, h].t(), grad[:, h], grad_weight[h])
         return grad_x, grad_weight
 
 

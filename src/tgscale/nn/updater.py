@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tgscale.nn.gru import gru_cell
 from tgscale.nn.time_encoding import TimeEncoding
 
 
@@ -49,11 +50,14 @@ class MemoryUpdater(nn.Module):
             return self.masked(memory, mail, mail_dt, edge_features, mail_event)
         rows = (mail_event >= 0).nonzero().flatten()  # work on the rows that need it
         x = torch.cat([mail[rows], edge_features[mail_event[rows]].to(mail.dtype), self.time(mail_dt[rows])], dim=1)
-        return memory.index_copy(0, rows, self.cell(x, memory[rows]))
+        return memory.index_copy(0, rows, self._step(x, memory[rows]))
 
     def masked(
         self, memory: Tensor, mail: Tensor, mail_dt: Tensor, edge_features: Tensor, mail_event: Tensor
     ) -> Tensor:
         """The same for a GPU, where counting the rows would wait for the device: compute all, keep those with mail."""
         x = torch.cat([mail, edge_features[mail_event.clamp(min=0)].to(mail.dtype), self.time(mail_dt)], dim=1)
-        return torch.where((mail_event >= 0)[:, None], self.cell(x, memory), memory)
+        return torch.where((mail_event >= 0)[:, None], self._step(x, memory), memory)
+
+    def _step(self, x: Tensor, memory: Tensor) -> Tensor:
+        return gru_cell(self.cell, x, memory) if isinstance(self.cell, nn.GRUCell) else self.cell(x, memory)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numba
 import torch
+from threadpoolctl import threadpool_limits
 
 import tgscale
 from tgscale.errors import ConfigError
@@ -36,7 +37,7 @@ def find_device(name: str) -> torch.device:
 
 
 def set_threads(count: int | None) -> int:
-    """Let torch and numba both use ``count`` CPU threads, at most one per core; None: as many as torch chose.
+    """Let torch, numba and the BLAS libraries use ``count`` CPU threads, at most one per core; None: as many as torch chose.
 
     Returns:
         The number that torch now uses.
@@ -48,6 +49,7 @@ def set_threads(count: int | None) -> int:
         raise ConfigError(f"threads is {count}: give 1 or more, or leave it out to use all cores.")
     count = min(count, _cores()) if count else torch.get_num_threads()
     numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+    threadpool_limits(count, user_api="blas")
     torch.set_num_threads(count)  # in this order: when numba's threads start, they alter torch's setting
     return count
 

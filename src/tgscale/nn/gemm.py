@@ -1,0 +1,40 @@
+"""Matrix products on CPU by the faster of the two BLAS libraries that are there anyway: torch's or NumPy's.
+
+torch's CPU wheel brings MKL, which leaves half of an AMD processor's speed unused (measured in ``docs/benchmarks.md``);
+NumPy's wheel brings OpenBLAS, which does not. The choice hangs on the processor alone, never on a measurement at start:
+two libraries round differently, and a run must repeat bit for bit.
+"""
+
+from __future__ import annotations
+
+import platform
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@cache
+def prefers_numpy() -> bool:
+    """Whether NumPy's BLAS is the faster one here: an AMD processor, and a torch built on MKL."""
+    info = Path("/proc/cpuinfo")
+    vendor = info.read_text() if info.exists() else platform.processor()
+    return "AuthenticAMD" in vendor and torch.backends.mkl.is_available()
+
+
+def gemm(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
+    """``a @ b`` of two matrices on the CPU; no gradient.
+
+    Args:
+        a: ``[M, K]``; b: ``[K, N]``; transposed and row-strided views are read in place.
+        out: where the result goes, ``[M, N]`` with adjacent columns; made unless given.
+    """
+    if out is None:
+        out = a.new_empty(a.shape[0], b.shape[1])
+    if prefers_numpy():
+        np.matmul(a.detach().numpy(), b.detach().numpy(), out=out.detach().numpy())
+    else:
+        torch.mm(a, b, out=out)
+    return out
