@@ -119,7 +119,8 @@ def run(options: Options, folder: Path) -> None:
         out = folder / f"store-{format}"
         command = [sys.executable, __file__, "--child", str(sources[format]), str(out), options.memory_limit]
         # The last line is the result; interpreters may print others.
-        result = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
+        printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        result = json.loads(printed.splitlines()[-1])
         size = sources[format].stat().st_size
         print(
             f"{format:8} source {size / 1e9:.2f} GB | {result['seconds']:.1f} s, "

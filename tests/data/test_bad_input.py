@@ -482,7 +482,7 @@ def no_space(*args):
 @pytest.mark.parametrize("moment", ["_reserve", "_describe"])
 def test_disk_full_while_writing(folder, monkeypatch, moment):
     monkeypatch.setattr(store, moment, no_space)
-    refused(folder, GOOD, "disk full", "MB are needed", "nothing was left behind", error=StoreError)
+    refused(folder, GOOD, "disk full", "0.0 MB are needed", "nothing was left behind", error=StoreError)
     with pytest.raises(StoreError, match="disk full"):
         save_stream(toy(), folder / "out" / "store")
 
@@ -501,7 +501,7 @@ def test_disk_full_while_sorting(folder, monkeypatch):
         raise duckdb.IOException("IO Error: Could not write file: No space left on device")
 
     monkeypatch.setattr(ingest, "write_events", spill)
-    refused(folder, GOOD, "disk full", error=StoreError)
+    refused(folder, GOOD, "disk full", "the source alone does not fit", error=StoreError)
 
 
 KILLED_AT = ("checking", "indexing", "checksums")

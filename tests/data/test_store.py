@@ -7,7 +7,7 @@ import pytest
 
 from tgscale.data import store
 from tgscale.data.index import build_pair_index, build_tcsr
-from tgscale.data.store import open_stream, save_stream, writing
+from tgscale.data.store import lookup_nodes, open_stream, save_stream, writing
 from tgscale.data.stream import EventStream, Split
 from tgscale.errors import StoreError
 
@@ -132,6 +132,25 @@ def test_what_a_killed_writer_left_is_removed(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["toy"]
 
 
-def test_two_writers_of_one_target(tmp_path):
-    with pytest.raises(StoreError, match="another process"), writing(tmp_path / "toy"):
-        save_stream(make_stream(), tmp_path / "toy")
+def test_a_second_writer_is_refused_and_does_not_disturb_the_first(tmp_path):
+    stream = make_stream()
+    with writing(tmp_path / "toy") as first:
+        with pytest.raises(StoreError, match="another process"):
+            save_stream(stream, tmp_path / "toy")
+        for name in ("src", "dst", "time"):
+            first.create(name, np.int64, (200,))
+            first.append(name, getattr(stream, name))
+        first.write_indices(25)
+        first.commit(name="first", num_nodes=25, time_unit="s", num_sources=None, source_split=None, source={})
+    assert open_stream(tmp_path / "toy", verify=True).name == "first"
+
+
+def test_a_target_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreError, match="cannot be made"):
+        save_stream(make_stream(), tmp_path / "file" / "toy")
+
+
+def test_ids_of_a_stream_whose_ids_were_dense(tmp_path):
+    save_stream(make_stream(), tmp_path / "toy")
+    assert lookup_nodes(tmp_path / "toy", [3, "4", "x", -1, 25]).tolist() == [3, 4, -1, -1, -1]

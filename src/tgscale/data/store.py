@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -147,7 +147,7 @@ def lookup_nodes(path: str | Path, ids: list[Any], side: str | None = None) -> n
     first, last = _side_range(path, meta, side)
     if NODE_IDS not in meta["files"]:
         # The source's ids were dense already; a bipartite stream only moved its destinations up by num_sources.
-        nodes = np.asarray(ids, np.int64) + first
+        nodes = np.array([int(i) if str(i).isdecimal() else -1 for i in ids], np.int64) + first
         return np.where((nodes >= first) & (nodes < last), nodes, -1)
     with duckdb.connect() as db:
         rows = db.execute(
@@ -275,26 +275,35 @@ def writing(path: str | Path, overwrite: bool = False) -> Iterator[StoreWriter]:
     """
     path = Path(path).absolute()
     check_target(path, overwrite)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _recover(path)
-    _remove_stale(path)
     folder = path.parent / f".{path.name}.tmp-{os.getpid()}"
     writer = StoreWriter(folder)
-    try:
+    with _said(path, writer):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _recover(path)
+        _remove_stale(path)
         folder.mkdir()
-        with _locked(folder):
-            yield writer
-            if not writer.committed:
-                raise RuntimeError("a data directory was written without commit()")
-            check_target(path, overwrite)
-            _publish(folder, path)
+        try:
+            with _locked(folder):
+                yield writer
+                if not writer.committed:
+                    raise RuntimeError("a data directory was written without commit()")
+                check_target(path, overwrite)
+                _publish(folder, path)
+        finally:
+            with suppress(OSError):  # what is not on disk by now is thrown away
+                writer.close()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _said(path: Path, writer: StoreWriter) -> Iterator[None]:
+    """Say in words what the system could not do."""
+    try:
+        yield
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise disk_full(path, writer.bytes_planned) from error
-        raise
-    finally:
-        writer.close()
-        shutil.rmtree(folder, ignore_errors=True)
+        raise StoreError(f"{path} cannot be made: {error}. Choose another target, or correct what is named.") from error
 
 
 def check_target(path: Path, overwrite: bool) -> None:
@@ -309,11 +318,12 @@ def check_target(path: Path, overwrite: bool) -> None:
 
 
 def disk_full(path: Path, needed: int) -> StoreError:
-    """The error for a disk that has no room for a data directory."""
+    """The error for a disk that has no room for a data directory of ``needed`` bytes (0: not known yet)."""
     free = shutil.disk_usage(path.parent).free
+    need = f"{needed / 1e6:,.1f} MB are needed there" if needed else "the source alone does not fit there"
     return StoreError(
-        f"disk full while writing {path}: at least {needed / 1e6:,.1f} MB are needed there, {free / 1e6:,.1f} MB are "
-        "free. Free some room or choose a target on another disk; nothing was left behind."
+        f"disk full while writing {path}: {need}, {free / 1e6:,.1f} MB are free. Free some room or choose a target on "
+        "another disk; nothing was left behind."
     )
 
 
