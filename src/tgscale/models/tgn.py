@@ -29,7 +29,7 @@ class TGNConfig:
     """Width of memory, time encoding and embedding."""
     heads: int = 2
     """Attention heads; divides dim."""
-    dropout: float = 0.2
+    dropout: float = 0.1
     """On attention weights and the attention's output."""
     score: Literal["leaky_relu", "scaled"] = "leaky_relu"
     """Attention score: LeakyReLU(q.k) as in DistTGL's code, or q.k / sqrt(width)."""

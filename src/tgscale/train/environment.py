@@ -37,7 +37,7 @@ def find_device(name: str) -> torch.device:
 
 
 def set_threads(count: int | None) -> int:
-    """Let torch, numba and the BLAS libraries use ``count`` CPU threads, at most one per core; None: as many as torch chose.
+    """Let torch, numba and BLAS use ``count`` CPU threads, at most one per core; None: as many as torch chose.
 
     Returns:
         The number that torch now uses.
