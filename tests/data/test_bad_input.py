@@ -191,9 +191,11 @@ def test_fraction_finer_than_the_unit_chosen(folder):
     ("value", "words"),
     [("1969-12-31 10:00:00", ("before 1970",)), ("2020-01-01 00:00:00.5", ("fraction of a s", "ms, us or ns"))],
 )
-def test_dates(folder, value, words):
-    table = {"src": [1, 2], "dst": [2, 3], "time": np.array(["2020-01-01", value], "datetime64[us]")}
-    pq.write_table(pa.table(table), folder / "e.parquet")
+@pytest.mark.parametrize("zone", [None, "UTC", "text"])
+def test_dates(folder, value, words, zone):
+    times = np.array(["2020-01-01", value], "datetime64[us]")
+    times = times.astype(str).tolist() if zone == "text" else pa.array(times).cast(pa.timestamp("us", zone))
+    pq.write_table(pa.table({"src": [1, 2], "dst": [2, 3], "time": times}), folder / "e.parquet")
     with pytest.raises(DataError) as caught:
         import_events(folder / "e.parquet", folder / "out" / "store")
     for word in ("row 2", "column 'time'", *words):
@@ -312,6 +314,17 @@ def test_row_in_the_second_of_several_files(folder):
     (folder / "b.csv").write_text("src,dst,time\n1,2,3\n1,2,-4\n")
     with pytest.raises(DataError, match=r"b\.csv, row 2, column 'time'"):
         import_events([folder / "a.csv", folder / "b.csv"], folder / "out" / "store")
+
+
+def test_row_of_a_query_over_several_files(folder):
+    (folder / "a.csv").write_text(GOOD)
+    (folder / "b.csv").write_text(GOOD)
+    with pytest.raises(DataError, match="row 3 of the query"):
+        import_events(
+            [folder / "a.csv", folder / "b.csv"],
+            folder / "out" / "store",
+            query="SELECT src, dst, CASE WHEN row_number() OVER () = 3 THEN '-1' ELSE time END AS time FROM source",
+        )
 
 
 def test_row_of_a_query(folder):

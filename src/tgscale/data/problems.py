@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from datetime import date, datetime
 from typing import Any
 
 import duckdb
 import numpy as np
 
 from tgscale.data.formats.delimited import original
-from tgscale.data.formats.source import FILE_COLUMN, Source
+from tgscale.data.formats.source import FILE_COLUMN, Source, sql_name
 from tgscale.data.staging import Staged, Times
 from tgscale.data.store import CHUNK_BYTES
 from tgscale.errors import DataError
@@ -82,14 +83,14 @@ def _mark_bad_features(db: duckdb.DuckDBPyConnection, table: np.ndarray, row_col
     rows = np.concatenate(bad).tolist() if bad else []
     db.execute(
         f"UPDATE staged SET problem = 'edge_features' WHERE problem IS NULL AND "
-        f"({row} < 0 OR {row} >= {len(table)} OR list_contains(?::BIGINT[], {row}))",
+        f"({row} < 0 OR {row} >= {len(table)} OR {row} IN (SELECT unnest(?::BIGINT[])))",
         [rows],
     )
 
 
 def _bad_values(db: duckdb.DuckDBPyConnection, staged: Staged, times: Times) -> list[Dropped]:
     query = (
-        "SELECT problem, count(*), list(rowid ORDER BY rowid)[:3] FROM staged WHERE problem IS NOT NULL "
+        f"SELECT problem, count(*), min(rowid, {EXAMPLES}) FROM staged WHERE problem IS NOT NULL "
         "GROUP BY problem ORDER BY min(rowid)"
     )
     found = db.execute(query).fetchall()
@@ -105,11 +106,15 @@ def _source_rows(db: duckdb.DuckDBPyConnection, source: Source, wanted: list[int
     if not wanted:
         return {}
     numbered = f"SELECT *, row_number() OVER () - 1 AS __row FROM {source.relation}"
-    result = db.execute(f"SELECT * FROM ({numbered}) WHERE list_contains(?::BIGINT[], __row)", [wanted])
+    # Without a zone: Python needs another package to hold moments that have one.
+    columns = db.execute(f"DESCRIBE SELECT * FROM ({numbered})").fetchall()
+    zoned = [sql_name(name) for name, kind, *_ in columns if kind == "TIMESTAMP WITH TIME ZONE"]
+    replaced = f"REPLACE ({', '.join(f'{name}::TIMESTAMP AS {name}' for name in zoned)})" if zoned else ""
+    result = db.execute(f"SELECT * {replaced} FROM ({numbered}) WHERE list_contains(?::BIGINT[], __row)", [wanted])
     names = [column[0] for column in result.description]
     rows = [dict(zip(names, values, strict=True)) for values in result.fetchall()]
     starts = {}
-    if len(source.files) > 1:
+    if len(source.files) > 1 and source.format != "query":
         starts = dict(db.execute(f"SELECT {FILE_COLUMN}, min(__row) FROM ({numbered}) GROUP BY 1").fetchall())
     return {row["__row"]: (_place(db, source, row, starts), row) for row in rows}
 
@@ -160,12 +165,22 @@ def _number(value: Any) -> float | None:
         return None
 
 
+def _moment(value: Any) -> date | None:
+    if not isinstance(value, str):
+        return value if isinstance(value, date) else None
+    try:
+        return datetime.fromisoformat(value)
+    except ValueError:
+        return None
+
+
 def _time_words(value: Any, times: Times) -> str:
     number = _number(value)
-    if number is None and isinstance(value, str):
+    moment = _moment(value)
+    if number is None and moment is None:
         return "is neither a number nor a date"
-    if number is None:  # a date or a timestamp
-        early = value.year < 1970
+    if number is None:
+        early = moment is not None and moment.year < 1970
         return "lies before 1970: shift the times" if early else f"has a fraction of a {times.unit}: {_finer(times)}"
     if math.isnan(number):
         return "is not a number"
