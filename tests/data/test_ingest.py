@@ -344,6 +344,7 @@ def test_progress_is_told(tmp_path):
     assert steps == ["reading", "checking", "sorting", "indexing", "checksums"]
 
 
+@pytest.mark.slow
 def test_sorting_of_more_than_the_memory_limit(tmp_path):
     """224 MB of features, of which at most 200 MB are in memory at a time."""
     rng = np.random.default_rng(0)
