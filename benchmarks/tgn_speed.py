@@ -1,0 +1,86 @@
+"""Speed of the stream engine: training and evaluation events/s on a real stream with random edge features.
+
+    python benchmarks/tgn_speed.py --source ../shared/data --out build/results --threads 1 2
+
+Training: one whole epoch after one for warming up, the paper's model (no pair encoding, no static memory), dimension
+100, 10 neighbors, one negative per event; sampling, batches, forward, backward, optimiser and write-back all inside.
+Evaluation: validation and test parts, 49 negatives, without edge features, the default model.
+"""
+
+import argparse
+import dataclasses
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from real_sets import real_set
+
+from tgscale.data.store import open_stream
+from tgscale.stream.config import default_config, disttgl_config, replace
+from tgscale.stream.engine import StreamEngine
+from tgscale.train.environment import describe_environment, find_device, set_threads
+
+
+def training(stream, device: torch.device, batch_size: int, rounds: int) -> list[float]:
+    """Events per second of each round."""
+    config = replace(
+        disttgl_config(Path(), Path()), static__mode="none", train__batch_size=batch_size, train__schedule="constant"
+    )
+    engine = StreamEngine(config, stream, device)
+    optimizers = engine.optimizers()
+    engine.train_epoch(0, optimizers, [])
+    rates = []
+    for _ in range(rounds):
+        began = time.perf_counter()
+        engine.train_epoch(0, optimizers, [])
+        rates.append(engine.split.train / (time.perf_counter() - began))
+    return rates
+
+
+def evaluation(stream, device: torch.device, rounds: int) -> list[float]:
+    """Seconds of each round."""
+    engine = StreamEngine(default_config(Path(), Path()), stream, device)
+    engine.train_epoch(0, engine.optimizers(), [])
+    state = engine.memory.state_dict()
+    seconds = []
+    for _ in range(rounds):
+        engine.memory.load_state_dict(state)
+        began = time.perf_counter()
+        engine.evaluate("val")
+        engine.evaluate("test")
+        seconds.append(time.perf_counter() - began)
+    return seconds
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", type=Path, required=True, help="folder of the real sets")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--set", default="wikipedia")
+    parser.add_argument("--features", type=int, default=172)
+    parser.add_argument("--batches", nargs="+", type=int, default=[200, 600])
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    device = find_device(options.device)
+    stream = open_stream(real_set(options.set, options.source, options.out / "data"))
+    features = np.random.default_rng(0).normal(size=(stream.num_events, options.features)).astype(np.float32)
+    environment = describe_environment()
+    print(f"{environment['cpu']}, {environment['cores']} cores, torch {environment['torch']}, {device}\n")
+    print("| what | threads | batch | median | rounds |\n|---|---|---|---|---|")
+    for threads in options.threads:
+        set_threads(threads)
+        for batch in options.batches:
+            rates = training(dataclasses.replace(stream, edge_features=features), device, batch, options.rounds)
+            row = ", ".join(f"{rate:,.0f}" for rate in rates)
+            print(f"| training, events/s | {threads} | {batch} | {statistics.median(rates):,.0f} | {row} |", flush=True)
+        seconds = evaluation(stream, device, options.rounds)
+        row = ", ".join(f"{s:.1f}" for s in seconds)
+        print(f"| val + test, s | {threads} | 400 | {statistics.median(seconds):.1f} | {row} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
