@@ -18,7 +18,7 @@ def test_last_event_wins_as_in_a_loop_over_events(seed, events, nodes):
     event_time = torch.arange(100) * 10
     before = memory.state_dict()
 
-    own, after = rows_after_events(rows, updated, source, destination, 4, event_time)
+    own, after = rows_after_events(rows, updated, source, destination, 4 + torch.arange(events), event_time)
     memory.write(own, after)
 
     expected = {name: x.clone() for name, x in before.items()}
@@ -38,7 +38,9 @@ def test_write_keeps_no_gradient():
     memory = LocalMemory(3, 2)
     rows = memory.read(torch.arange(3))
     updated = torch.ones(3, 2, requires_grad=True) * 2
-    _, after = rows_after_events(rows, updated, torch.tensor([0]), torch.tensor([1]), 0, torch.arange(5))
+    _, after = rows_after_events(
+        rows, updated, torch.tensor([0]), torch.tensor([1]), torch.tensor([0]), torch.arange(5)
+    )
     assert not after.memory.requires_grad
     assert not after.mail.requires_grad
 

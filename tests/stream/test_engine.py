@@ -6,6 +6,7 @@ import torch
 
 from tgscale.data.stream import EventStream
 from tgscale.errors import ConfigError
+from tgscale.stream.engine import StreamEngine
 
 
 def scores_of(engine, events):
@@ -141,3 +142,17 @@ def test_a_split_without_events_is_refused(make_engine, make_stream):
     stream = make_stream(events=4)
     with pytest.raises(ConfigError, match="leaves none for the val part"):
         make_engine(stream, eval__val=0.01, eval__test=0.01)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
+@pytest.mark.parametrize("preset", ["default", "disttgl"])
+def test_gpu_gives_the_scores_of_the_cpu(make_config, make_stream, preset, tmp_path):
+    config = make_config(preset, model__dropout=0.0, static__cache=tmp_path)
+    engines = [StreamEngine(config, make_stream(), torch.device(name)) for name in ("cpu", "cuda")]
+    engines[1].model.load_state_dict(engines[0].model.state_dict())
+    for engine in engines:
+        engine.train_epoch(0, engine.optimizers(), [])
+    a, b = (engine.evaluate("val") for engine in engines)
+    torch.testing.assert_close(a.positive, b.positive, rtol=1e-2, atol=1e-2)
+    assert abs(a.mrr - b.mrr) < 0.02

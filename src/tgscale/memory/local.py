@@ -76,9 +76,9 @@ class LocalMemory:
 
 
 def rows_after_events(
-    rows: MemoryRows, updated: Tensor, source: Tensor, destination: Tensor, first_event: int, event_time: Tensor
+    rows: MemoryRows, updated: Tensor, source: Tensor, destination: Tensor, event: Tensor, event_time: Tensor
 ) -> tuple[Tensor, MemoryRows]:
-    """What a batch of events leaves behind at its sources and destinations (DESIGN 4.1, step 7; TGN algorithm 2).
+    """What a batch of events leaves behind at its sources and destinations (TGN algorithm 2).
 
     The updated memory is kept, and each node gets the mail of its last event in the batch, by event id; a self-loop
     mails a node its own memory twice.
@@ -87,7 +87,7 @@ def rows_after_events(
         rows: state that was read for the batch's distinct nodes, ``[U]``.
         updated: their memory after absorbing mail, ``[U, D]``.
         source, destination: rows of the two ends of each event, ``[B]``, int64.
-        first_event: id of the batch's first event.
+        event: their ids, ascending, ``[B]``, int64.
         event_time: time of each event of the stream, ``[E]``.
 
     Returns:
@@ -99,12 +99,12 @@ def rows_after_events(
     # amax, not plain assignment: which of several writes to one place wins is undefined on a GPU.
     last.scatter_reduce_(0, torch.cat([source, destination]), torch.cat([position, position]), "amax")
     own = (last >= 0).nonzero().flatten()
-    event = last[own]
-    other = torch.where(source[event] == own, destination[event], source[event])
+    last = last[own]
+    other = torch.where(source[last] == own, destination[last], source[last])
     mail_event = rows.mail_event[own]
     return own, MemoryRows(
         memory=updated[own],
         memory_time=torch.where(mail_event >= 0, event_time[mail_event.clamp(min=0)], rows.memory_time[own]),
         mail=torch.cat([updated[own], updated[other]], dim=1),
-        mail_event=first_event + event,
+        mail_event=event[last],
     )

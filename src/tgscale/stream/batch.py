@@ -30,7 +30,7 @@ class Batch:
     """One batch of events and their candidates.
 
     Attributes:
-        start, stop: its event ids.
+        event: their ids, ``[B]``.
         block: the roots to embed.
         source: root of each event's source, ``[B]``.
         candidate: root of each candidate, ``[B, 1 + n]``; column 0 is the true destination.
@@ -38,8 +38,7 @@ class Batch:
         source_slot, destination_slot: rows of ``block.nodes`` of each event's ends, ``[B]``.
     """
 
-    start: int
-    stop: int
+    event: Tensor
     block: Block
     source: Tensor
     candidate: Tensor
@@ -104,8 +103,7 @@ class BatchBuilder:
         if self.pairs:
             features = self.pairs(src, candidates, time, before, neighbors, source, candidate)
         return Batch(
-            start=int(event[0]),
-            stop=int(event[-1]) + 1,
+            event=event,
             block=block,
             source=source,
             candidate=candidate,

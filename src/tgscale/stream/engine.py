@@ -99,7 +99,7 @@ class StreamEngine:
         h = self.model.embed(updated, batch.block, self.builder.edge_features)
         logits = self.model.score(h, batch.source, batch.candidate, batch.pair_features)
         own, after = rows_after_events(
-            rows, updated, batch.source_slot, batch.destination_slot, batch.start, self.builder.time
+            rows, updated, batch.source_slot, batch.destination_slot, batch.event, self.builder.time
         )
         self.memory.write(batch.block.nodes[own], after)
         return logits
