@@ -1,6 +1,7 @@
 # Everything a developer or a first user needs. `make` alone lists the targets.
 PYTHON ?= python3
 WORKERS ?= 2
+REAL := $(or $(TGSCALE_SHARED_DATA),../shared/data)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
@@ -42,8 +43,12 @@ docs: export NO_MKDOCS_2_WARNING = 1
 docs: $(INSTALLED) ## Build the documentation into site/; a broken link is an error.
 	$(BIN)/mkdocs build --strict
 
-bench: $(INSTALLED) ## Run the benchmarks; each prints its table.
-	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+bench: $(INSTALLED) ## Measure sampling, import and, where there are real streams, training.
+	$(BIN)/tgscale data generate stream --out data/demo --overwrite
+	$(BIN)/python benchmarks/sampling.py --data data/demo
+	$(BIN)/python benchmarks/ingest.py --events 2000000 --nodes 100000
+	@if [ -d "$(REAL)/wikipedia" ]; then $(BIN)/python benchmarks/tgn_speed.py --source "$(REAL)" --out build/results; \
+	else echo "no real streams in $(REAL): set TGSCALE_SHARED_DATA to measure training"; fi
 
 lock: ## Write constraints.txt anew, with the newest versions.
 	rm -rf build/lock
