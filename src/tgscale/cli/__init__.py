@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import tgscale
@@ -25,6 +26,8 @@ COMMANDS = {name: _later(name) for name in _ABOUT}
 
 def main() -> None:
     """Entry point of ``tgscale``."""
+    # Before torch loads: OpenMP threads that spin while they wait starve each other as soon as a core is busy.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     argv = sys.argv[1:]
     if argv == ["--version"]:
         print(f"tgscale {tgscale.__version__}")

@@ -121,8 +121,8 @@ class TrainConfig:
     """Seed of weights, dropout and training negatives."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
-    threads: int | None = None
-    """CPU threads; all cores unless given."""
+    threads: int = 1
+    """CPU threads. One step is many small operators, which more threads have not made faster so far."""
     quiet: bool = False
     """Print nothing but errors."""
     keep_checkpoints: int = 2
