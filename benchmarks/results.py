@@ -18,9 +18,11 @@ from real_sets import real_set
 VARIANTS = {
     "default": ["--preset", "default"],
     "disttgl, no static": ["--preset", "disttgl", "--static.mode", "none"],
-    "disttgl, static": ["--preset", "disttgl", "--static.mode", "pretrained"],
+    "disttgl, static": ["--preset", "disttgl", "--static.mode", "pretrained", "--static.dropout", "0"],
+    "disttgl, static dropped": ["--preset", "disttgl", "--static.mode", "pretrained", "--static.dropout", "0.5"],
 }
-EPOCHS = {"collegemsg": 8, "wikipedia": 8, "email_eu": 3, "mathoverflow": 2}
+EPOCHS = {"collegemsg": 8, "wikipedia": 8, "email_eu": 2, "mathoverflow": 1}
+PRETRAINING = {"collegemsg": 10, "wikipedia": 10, "email_eu": 5, "mathoverflow": 5}
 
 
 def one_run(data: Path, variant: str, seed: int, out: Path) -> None:
@@ -32,6 +34,8 @@ def one_run(data: Path, variant: str, seed: int, out: Path) -> None:
     if go_on[0] == "--data":
         go_on += [*VARIANTS[variant], "--seed", str(seed), "--threads", "1", "--device", "cpu"]
         go_on += ["--train.epochs", str(EPOCHS[data.name]), "--static.cache", out / "static"]
+        pretraining = 3 if variant.endswith("dropped") else PRETRAINING[data.name]
+        go_on += ["--static.epochs", str(pretraining)]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     run(["tgscale", "train", *go_on], check=True, env=env, capture_output=True)
 
