@@ -24,9 +24,8 @@ SHAPES = {
 def main() -> None:
     set_threads(1)
     environment = describe_environment()
-    print(
-        f"{environment['cpu']}, torch {environment['torch']}; the engine uses {'NumPy' if prefers_numpy() else 'torch'}\n"
-    )
+    chosen = "NumPy" if prefers_numpy() else "torch"
+    print(f"{environment['cpu']}, torch {environment['torch']}; the engine uses {chosen}\n")
     print("| product | M x K x N | torch | NumPy | ratio |\n|---|---|---|---|---|")
     with threadpool_limits(1):
         for name, (m, k, n) in SHAPES.items():

@@ -1,7 +1,7 @@
 """Matrix products on CPU by the faster of the two BLAS libraries that are there anyway: torch's or NumPy's.
 
-torch's CPU wheel brings MKL, which leaves half of an AMD processor's speed unused (measured in ``docs/benchmarks.md``);
-NumPy's wheel brings OpenBLAS, which does not. The choice hangs on the processor alone, never on a measurement at start:
+torch's CPU wheel brings MKL, which is the slower one on AMD processors (measured in ``docs/benchmarks.md``); NumPy's
+wheel brings OpenBLAS. The choice hangs on the processor alone, never on a measurement at start:
 two libraries round differently, and a run must repeat bit for bit.
 """
 
