@@ -146,14 +146,15 @@ def default_config(data: Path, run: Path) -> TrainConfig:
 def disttgl_config(data: Path, run: Path) -> TrainConfig:
     """The paper's model, nothing added: TGN-attn with pre-trained static memory.
 
-    Dropout, batch size and learning rate are ours (the paper: 0.2, 600, a constant 1e-4), as is the schedule.
+    How it is trained is ours: dropout 0.1, batch 400, 1e-3 with a schedule (the paper: 0.2, 600, a constant 1e-4), and 3
+    epochs of pre-training with half of the static vectors dropped (the paper: 10, none), which measured better.
     """
     return TrainConfig(
         data=data,
         run=run,
         preset="disttgl",
         model=TGNConfig(pair_encoding=False),
-        static=StaticConfig(mode="pretrained"),
+        static=StaticConfig(mode="pretrained", epochs=3, dropout=0.5),
         train=OptimConfig(epochs=24, patience=0),
     )
 
