@@ -34,8 +34,8 @@ class GenerateStream:
     """Width of the edge features; 0 for none."""
     seed: int = 0
     """Equal seeds and options make equal streams."""
-    communities: int = 20
-    """Number of communities."""
+    communities: int | None = None
+    """Number of communities; 20 unless given."""
     repeat: float = 0.6
     """Share of events with a recent partner."""
     drift: float = 0.02

@@ -181,7 +181,7 @@ def generate_chunks(
     edge_features: int = 16,
     seed: int = 0,
     *,
-    communities: int = 20,
+    communities: int | None = None,
     repeat: float = 0.6,
     drift: float = 0.02,
     mean_gap: float = 26.0,
@@ -195,6 +195,7 @@ def generate_chunks(
     Raises:
         ConfigError: an argument is out of range.
     """
+    communities = max(1, min(20, nodes // 5)) if communities is None else communities
     _check(events, nodes, edge_features, seed, communities, repeat, drift, mean_gap)
     if chunk < 1:
         raise ConfigError(f"chunk is {chunk}: give at least 1.")
@@ -229,7 +230,7 @@ def generate_stream(
     edge_features: int = 16,
     seed: int = 0,
     *,
-    communities: int = 20,
+    communities: int | None = None,
     repeat: float = 0.6,
     drift: float = 0.02,
     mean_gap: float = 26.0,
@@ -258,7 +259,7 @@ def generate_stream(
         nodes: number of nodes ``N``; four fifths are users, numbered first, the rest items.
         edge_features: width ``F`` of the edge features; 0: none.
         seed: of everything.
-        communities: number of communities, at most a fifth of the nodes.
+        communities: number of communities, at most a fifth of the nodes; 20, or that, unless given.
         repeat: share of returns to a recent partner.
         drift: chance per event that the user changes community.
         mean_gap: mean time between two events of the stream, in seconds; times are whole seconds, so some tie.

@@ -23,6 +23,7 @@ import duckdb
 import numpy as np
 
 import tgscale
+from tgscale.data.files import sync_folder
 from tgscale.data.index import TCSR, PairIndex, build_tcsr, pair_index_of
 from tgscale.data.stream import EventStream, Split
 from tgscale.errors import StoreError
@@ -255,7 +256,7 @@ class StoreWriter:
             json.dump(meta, file, indent=1)
             file.flush()
             os.fsync(file.fileno())
-        _sync_folder(self.folder)
+        sync_folder(self.folder)
         self.committed = True
 
     def close(self) -> None:
@@ -341,14 +342,6 @@ def _describe(file: Path) -> dict[str, Any]:
     return {"bytes": file.stat().st_size, "sha256": digest}
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     # The lock goes with its process, however that ends: so a folder without a lock is a crashed import's.
@@ -365,7 +358,7 @@ def _publish(folder: Path, path: Path) -> None:
     if os.path.lexists(path):
         os.rename(path, old)
     os.rename(folder, path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 

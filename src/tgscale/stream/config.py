@@ -146,8 +146,8 @@ def default_config(data: Path, run: Path) -> TrainConfig:
 def disttgl_config(data: Path, run: Path) -> TrainConfig:
     """The paper's model, nothing added: TGN-attn with pre-trained static memory.
 
-    How it is trained is ours: dropout 0.1, batch 400, 1e-3 with a schedule (the paper: 0.2, 600, a constant 1e-4), and 3
-    epochs of pre-training with half of the static vectors dropped (the paper: 10, none), which measured better.
+    How it is trained is ours: dropout 0.1, batch 400, 1e-3 with a schedule (the paper: 0.2, 600, a constant 1e-4), and
+    3 epochs of pre-training with half of the static vectors dropped (the paper: 10, none), which measured better.
     """
     return TrainConfig(
         data=data,

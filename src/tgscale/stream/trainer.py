@@ -49,6 +49,8 @@ def train_stream(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
         trainer = _Trainer(config, engine, run)
         if started:
             trainer.load()
+        elif resume:  # killed within its first epoch: begin again
+            run.truncate_metrics(0)
         return trainer.fit()
 
 
@@ -102,7 +104,7 @@ def evaluate(
         "split": split,
         "protocol": describe_protocol(config),
         "metrics": metrics,
-        "baselines": {name: scores.summary() for name, scores in engine.evaluate_rules(split).items()},
+        "baselines": summarize_rules(engine, split),
     }
 
 
@@ -123,6 +125,12 @@ def evaluate_parts(engine: StreamEngine, parts: tuple[str, ...], quiet: bool) ->
         with Progress(stop - start, part, quiet=quiet) as progress:
             results[part] = engine.evaluate(part, progress).summary(engine.new_node_events(part))
     return results
+
+
+def summarize_rules(engine: StreamEngine, part: str) -> dict[str, dict[str, float | None]]:
+    """Metrics of every rule on the part's events and negatives."""
+    new = engine.new_node_events(part)
+    return {name: scores.summary(new) for name, scores in engine.evaluate_rules(part).items()}
 
 
 def describe_protocol(config: TrainConfig) -> dict[str, Any]:
@@ -214,7 +222,7 @@ class _Trainer:
         config, engine = self.config, self.engine
         restore_best(engine, self.run.checkpoints)
         metrics = evaluate_parts(engine, ("val", "test"), config.quiet)
-        stream, rules = engine.stream, engine.evaluate_rules("test")
+        stream = engine.stream
         result = {
             "task": "link prediction",
             "model": "tgn",
@@ -222,7 +230,7 @@ class _Trainer:
             "protocol": describe_protocol(config),
             "val": metrics["val"],
             "test": metrics["test"],
-            "baselines": {name: scores.summary(engine.new_node_events("test")) for name, scores in rules.items()},
+            "baselines": summarize_rules(engine, "test"),
             "train": {
                 "epochs": self.epoch,
                 "best_epoch": self.best_epoch + 1,

@@ -25,8 +25,8 @@ from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceSt
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
+from tgscale.data.files import sync_folder, write_atomically
 from tgscale.errors import RunError
-from tgscale.train.files import sync_folder, write_atomically
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from typing import Any, TextIO
 
 import yaml
 
+from tgscale.data.files import write_atomically
 from tgscale.errors import RunError
 from tgscale.train.environment import describe_environment
-from tgscale.train.files import write_atomically
 
 CONFIG, ENVIRONMENT, METRICS, RESULT = "config.yaml", "environment.json", "metrics.jsonl", "result.json"
 CHECKPOINTS, TENSORBOARD, LOCK = "checkpoints", "tensorboard", ".lock"

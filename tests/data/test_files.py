@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from tgscale.train.files import write_atomically
+from tgscale.data.files import write_atomically
 
 
 def test_writes_and_replaces(tmp_path):
