@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ import tyro
 from tgscale.cli.table import print_result
 from tgscale.errors import ConfigError
 from tgscale.stream.config import PRESETS, TrainConfig
-from tgscale.stream.trainer import resume, train_stream
+from tgscale.stream.trainer import load_config, train_stream
 from tgscale.train.config_io import parse, read_yaml
 
 
@@ -24,13 +25,18 @@ def main(argv: list[str]) -> None:
     if known.resume:
         if flags or known.preset:
             raise ConfigError(f"--resume goes on with the options of that run; leave out {(flags or ['--preset'])[0]}.")
-        result, run = resume(known.resume), known.resume
+        config = load_config(known.resume)
     else:
         config = read_config(known.preset, flags)
-        result, run = train_stream(config), config.run
-        if config.quiet:
-            return
-    print_result(result, run)
+    try:
+        result = train_stream(config, resume=bool(known.resume))
+    except KeyboardInterrupt:
+        if config.run.exists():  # a run without a finished epoch is gone
+            print(f"\ntgscale: stopped. Go on with: tgscale train --resume {config.run}", file=sys.stderr)
+            sys.exit(130)
+        raise
+    if not config.quiet:
+        print_result(result, config.run)
 
 
 def read_config(preset: str | None, flags: list[str]) -> TrainConfig:

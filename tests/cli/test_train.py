@@ -1,0 +1,98 @@
+import json
+import sys
+
+import pytest
+
+from tgscale import cli
+from tgscale.cli import train as train_command
+from tgscale.cli.train import read_config
+from tgscale.data.generate import generate_stream
+from tgscale.data.store import save_stream
+from tgscale.errors import ConfigError
+
+SMALL = ["--train.epochs", "1", "--model.dim", "8", "--device", "cpu"]
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_stream(generate_stream(events=600, nodes=60, edge_features=2), tmp_path / "data")
+    return "data"
+
+
+def run(monkeypatch, *argv):
+    """Exit code of a command."""
+    monkeypatch.setattr(sys, "argv", ["tgscale", *argv])
+    try:
+        cli.main()
+    except SystemExit as stop:
+        return stop.code or 0
+    return 0
+
+
+def test_train_prints_a_table_and_where_everything_lies(monkeypatch, data, capsys, tmp_path):
+    assert run(monkeypatch, "train", "--data", data, "--run", "runs/a", *SMALL) == 0
+    out = capsys.readouterr().out
+    for word in ("tgn", "edgebank", "recency", "runs/a/result.json", "600 events"):
+        assert word in out
+    result = json.loads((tmp_path / "runs" / "a" / "result.json").read_text())
+    assert f"{result['test']['mrr']:.4f}" in out
+
+
+def test_evaluate_prints_json(monkeypatch, data, capsys):
+    run(monkeypatch, "train", "--data", data, "--run", "a", "--quiet", *SMALL)
+    assert capsys.readouterr().out == ""
+    assert run(monkeypatch, "evaluate", "a", "--split", "val", "--protocol", "ap", "--json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["split"] == "val"
+    assert printed["protocol"]["negatives"] == 1
+    assert printed["baselines"]["recency"]["mrr_new_nodes"] is not None
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "words"),
+    [
+        (["tarin"], 2, ["Did you mean `tgscale train`?"]),
+        (["train", "--data", "nothing", "--run", "a"], 4, ["nothing is not a tgscale data directory", "data import"]),
+        (["train", "--data", "data"], 2, ["--run"]),
+        (["train", "--data", "data", "--run", "a", "--train.epoch", "2"], 2, ["--train.epochs"]),
+        (["train", "--data", "data", "--run", "a", "--train.lr", "0"], 2, ["train.lr is 0.0"]),
+        (["train", "--data", "data", "--run", "a", "--model.heads", "3"], 2, ["does not divide"]),
+        (["train", "--data", "data", "--run", "a", "--preset", "tgl"], 2, ["default, disttgl"]),
+        (["train", "--data", "data", "--run", "a", "--static.mode", "features"], 2, ["no node features"]),
+        (["train", "--data", "data", "--run", "data"], 5, ["is not empty"]),
+        (["train", "--resume", "a", "--seed", "1"], 2, ["leave out --seed"]),
+        (["train", "--resume", "nothing"], 5, ["is not a run directory"]),
+        (["evaluate", "nothing"], 5, ["is not a run directory"]),
+    ],
+)
+def test_mistakes_are_answered(monkeypatch, data, capsys, tmp_path, argv, code, words):
+    assert run(monkeypatch, *argv) == code
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    for word in words:
+        assert word in error
+    assert not (tmp_path / "a").exists()  # refused before anything was made
+
+
+def test_preset_then_file_then_flags(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yaml").write_text("preset: disttgl\ndata: d\ntrain: {lr: 0.5, epochs: 9}\n")
+    config = read_config(None, ["c.yaml", "--run", "r", "--train.epochs", "7"])
+    assert config.preset == "disttgl"
+    assert not config.model.pair_encoding  # from the preset
+    assert config.train.lr == 0.5  # from the file
+    assert config.train.epochs == 7  # from the flag
+    (tmp_path / "c.yaml").write_text("train: {epoch: 9}\n")
+    with pytest.raises(ConfigError, match=r"c.yaml: option train.epoch is unknown. Did you mean train.epochs\?"):
+        read_config(None, ["c.yaml", "--data", "d", "--run", "r"])
+
+
+def test_ctrl_c_says_how_to_go_on(monkeypatch, data, capsys, tmp_path):
+    def interrupted(config, resume):
+        (tmp_path / "a").mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_command, "train_stream", interrupted)
+    assert run(monkeypatch, "train", "--data", data, "--run", "a") == 130
+    assert "tgscale train --resume a" in capsys.readouterr().err
