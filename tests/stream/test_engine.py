@@ -148,7 +148,7 @@ def test_a_split_without_events_is_refused(make_engine, make_stream):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
 @pytest.mark.parametrize("preset", ["default", "disttgl"])
 def test_gpu_gives_the_scores_of_the_cpu(make_config, make_stream, preset, tmp_path):
-    config = make_config(preset, model__dropout=0.0, static__cache=tmp_path)
+    config = make_config(preset, model__dropout=0.0, static__dropout=0.0, static__cache=tmp_path)
     engines = [StreamEngine(config, make_stream(), torch.device(name)) for name in ("cpu", "cuda")]
     engines[1].model.load_state_dict(engines[0].model.state_dict())
     for engine in engines:

@@ -95,6 +95,7 @@ def test_result_has_what_it_promises(config):
         "name": "mrr49",
         "negatives": 49,
         "population": "destinations",
+        "population_size": 15,
         "exclude_own": False,
         "ties": trainer_module.TIES,
         "batch_size": 20,
@@ -132,7 +133,7 @@ def test_evaluate_refuses_what_it_does_not_know(config, tmp_path):
 
 
 def test_best_weights_are_kept_with_their_memory(config, monkeypatch):
-    """With the best epoch first and worse ones after it, the result is the best epoch's, memory included."""
+    """With the best epoch first and ruined ones after it, the result is the best epoch's, memory included."""
     original = StreamEngine.train_epoch
 
     def ruined(self, epoch, *args):
@@ -140,15 +141,16 @@ def test_best_weights_are_kept_with_their_memory(config, monkeypatch):
         if epoch > 0:
             with torch.no_grad():
                 for p in self.model.parameters():
-                    p.normal_()
+                    p.zero_()  # every candidate scores the same: the middle rank
         return loss
 
+    config = replace(config, train__schedule="constant", eval__exclude_own=True)
     first = train_stream(replace(config, run=config.run.with_name("one"), train__epochs=1))
     monkeypatch.setattr(StreamEngine, "train_epoch", ruined)
     result = train_stream(config)
-    if result["train"]["best_epoch"] == 1:  # else chance made noise better than one epoch of training
-        assert result["test"] == first["test"]
-    assert result["val"]["mrr"] >= first["val"]["mrr"]
+    assert result["train"]["best_epoch"] == 1
+    assert result["train"]["epochs"] == 4
+    assert result["test"] == first["test"]
 
 
 def test_early_stopping(config, monkeypatch):
@@ -167,6 +169,8 @@ def test_a_run_is_not_overwritten(config):
 def test_config_of_a_run_is_read_back(config):
     train_stream(replace(config, train__epochs=1))
     assert load_config(config.run) == replace(config, train__epochs=1)
+    with pytest.raises(ConfigError, match="begun with other options"):
+        train_stream(replace(config, train__epochs=9), resume=True)
     moved = config.run.rename(config.run.with_name("moved"))
     assert load_config(moved).run == moved
 
@@ -200,3 +204,48 @@ def test_python_api(tmp_path, make_stream):
     assert math.isfinite(result["test"]["mrr"])
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         tgscale.trian  # noqa: B018
+
+
+def test_a_run_knows_its_data(config, make_stream, monkeypatch, tmp_path):
+    train_stream(replace(config, train__epochs=1))
+    monkeypatch.chdir(tmp_path)
+    assert evaluate(config.run, quiet=True)["metrics"]["mrr"] > 0  # from another directory
+    save_stream(make_stream(seed=5), config.data, overwrite=True)
+    with pytest.raises(RunError, match="was trained on"):
+        evaluate(config.run)
+    with pytest.raises(RunError, match="was trained on"):
+        resume(config.run)
+
+
+def test_evaluating_a_run_without_a_finished_epoch_is_refused(config, tmp_path):
+    train_stream(replace(config, train__epochs=1))
+    (config.run / "checkpoints" / "best" / "step-00000001").rename(tmp_path / "gone")
+    with pytest.raises(RunError, match="no finished epoch"):
+        evaluate(config.run)
+
+
+def test_a_damaged_table_is_made_again_and_an_unusable_cache_refused(config, tmp_path):
+    config = replace(config, static__mode="pretrained", train__epochs=1)
+    train_stream(config)
+    (table,) = config.static.cache.glob("*.safetensors")
+    whole = table.read_bytes()
+    table.write_bytes(whole[:100])
+    train_stream(replace(config, run=tmp_path / "again"))
+    assert table.read_bytes() == whole
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"static.cache .* cannot be used"):
+        train_stream(replace(config, run=tmp_path / "third", static__cache=tmp_path / "file"))
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 5])
+@pytest.mark.parametrize("batch_size", [1000, 210, 70, 42])
+def test_any_number_of_steps_has_a_schedule(make_engine, epochs, batch_size):
+    engine = make_engine(train__epochs=epochs, train__batch_size=batch_size)
+    optimizers = engine.optimizers()
+    schedulers = engine.schedulers(optimizers)
+    rates = []
+    for epoch in range(epochs):
+        engine.train_epoch(epoch, optimizers, schedulers)
+        rates.append(optimizers[0].param_groups[0]["lr"])
+    assert rates[-1] < 1e-12
+    assert all(0 <= rate <= engine.config.train.lr for rate in rates)

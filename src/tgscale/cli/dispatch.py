@@ -26,10 +26,12 @@ def dispatch(prog: str, about: str, commands: Mapping[str, Command], argv: list[
         words = name.split()
         if argv[: len(words)] == words:
             return command.run(argv[len(words) :])
-    typed = " ".join(word for word in argv[:2] if not word.startswith("-"))
-    if not typed or any(name.startswith(f"{typed} ") for name in commands):
+    if not argv or argv[0] in ("-h", "--help") or argv[-1] in ("-h", "--help"):
         print(usage(prog, about, commands))
         return None
+    if argv[0].startswith("-"):
+        raise ConfigError(f"`{prog}` has no option {argv[0]}.\n\n{usage(prog, about, commands)}")
+    typed = " ".join(word for word in argv[:2] if not word.startswith("-"))
     near = difflib.get_close_matches(typed, commands, n=1, cutoff=0.5)
     hint = f" Did you mean `{prog} {near[0]}`?" if near else ""
     raise ConfigError(f"`{prog} {typed}` is not a command.{hint}\n\n{usage(prog, about, commands)}")

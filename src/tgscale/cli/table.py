@@ -44,6 +44,11 @@ def print_metrics(
     for name, values in {"tgn": metrics, **baselines}.items():
         table.add_row(name, *(_number(values.get(column)) for column in columns), style="bold" if name == "tgn" else "")
     Console().print(table)
+    if not protocol["exclude_own"] and protocol["population_size"] < 10 * protocol["negatives"]:
+        print(
+            f"note: {protocol['negatives']} negatives from {protocol['population_size']} nodes often hit the true "
+            "destination, which counts as a tie and caps the MRR; --eval.exclude-own leaves it out."
+        )
 
 
 def _number(value: float | None) -> str:

@@ -102,6 +102,11 @@ def open_stream(path: str | Path, verify: bool = False) -> EventStream:
     )
 
 
+def fingerprint(path: str | Path) -> str:
+    """A digest of what a data directory holds, from the checksums of its files."""
+    return hashlib.sha256(json.dumps(read_meta(path)["files"], sort_keys=True).encode()).hexdigest()
+
+
 def read_meta(path: str | Path) -> dict[str, Any]:
     """The parsed ``meta.json`` of a data directory.
 

@@ -22,7 +22,7 @@ class PairEncoder:
 
     For source u, candidate v and query time t, in this order: have they met; how often; how long ago; how many other
     events u, then v, has had since, and the reciprocals of both (1 = each other's latest partner); share of u's sampled
-    neighbors that are v, then of v's that are u; whether v was ever seen, how often, how long ago; the same of u.
+    places that hold v, then of v's that hold u; whether v was ever seen, how often, how long ago; the same of u.
     Counts and times are log-scaled; times by the span of the stream, so that the unit does not matter.
 
     Args:

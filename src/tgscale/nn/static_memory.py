@@ -19,7 +19,8 @@ class StaticTable(StaticMemory):
     """A table of vectors, with dropout of whole rows and a linear map when the widths differ.
 
     A row is dropped as a whole, so that the model cannot lean on who a node is: without it, the table learns training
-    pairs by heart. A learned gate (one number, starting at ``gate``) scales what is added.
+    pairs by heart. The rows that stay are not scaled up: a dropped row stands for a node that training has not seen,
+    and such nodes have zeros. A learned gate (one number, starting at ``gate``) scales what is added.
 
     Args:
         table: ``[N, width]``.

@@ -82,7 +82,9 @@ class BatchBuilder:
         """The batch of consecutive events ``[start, stop)``."""
         return self.events(torch.arange(start, stop, device=self.time.device), num_negatives, seed, exclude_own)
 
-    def events(self, event: Tensor, num_negatives: int, seed: int, exclude_own: bool = True) -> Batch:
+    def events(
+        self, event: Tensor, num_negatives: int, seed: int, exclude_own: bool = True, with_pairs: bool = True
+    ) -> Batch:
         """The batch of some events, ``[B]``, each against ``num_negatives`` negatives drawn with ``seed``."""
         B, C = len(event), 1 + num_negatives
         src, dst, time = self.src[event].long(), self.dst[event].long(), self.time[event]
@@ -100,7 +102,7 @@ class BatchBuilder:
         source, candidate = row[:B], row[B:].view(B, C)
         slot = block.roots[block.root_row]
         features = None
-        if self.pairs:
+        if self.pairs and with_pairs:
             features = self.pairs(src, candidates, time, before, neighbors, source, candidate)
         return Batch(
             event=event,

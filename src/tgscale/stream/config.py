@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from tgscale.errors import ConfigError
 from tgscale.models.tgn import TGNConfig
+
+
+def _at_least(name: str, value: float | None, least: int) -> None:
+    if value is not None and not least <= value < math.inf:
+        raise ConfigError(f"{name} is {value}: give {least} or more.")
+
+
+def _positive(name: str, value: float) -> None:
+    if not 0 < value < math.inf:
+        raise ConfigError(f"{name} is {value}: give a number above 0, such as 0.001.")
+
+
+def _share(name: str, value: float) -> None:
+    if not 0 <= value < 1:
+        raise ConfigError(f"{name} is {value}: give a share in [0, 1).")
 
 
 @dataclass
@@ -21,6 +37,10 @@ class SamplingConfig:
     """The latest ones, or a uniform draw without replacement."""
     window: int | None = None
     """Only events at most this long ago, in the stream's time unit."""
+
+    def __post_init__(self) -> None:
+        _at_least("sampling.neighbors", self.neighbors, 1)
+        _at_least("sampling.window", self.window, 1)
 
 
 @dataclass
@@ -46,6 +66,14 @@ class StaticConfig:
     cache: Path = Path("~/.cache/tgscale/static")
     """Where pre-trained tables are kept, by content hash."""
 
+    def __post_init__(self) -> None:
+        _at_least("static.epochs", self.epochs, 1)
+        _at_least("static.dim", self.dim, 1)
+        _at_least("static.batch_size", self.batch_size, 1)
+        _positive("static.lr", self.lr)
+        _at_least("static.weight_decay", self.weight_decay, 0)
+        _share("static.dropout", self.dropout)
+
 
 @dataclass
 class OptimConfig:
@@ -54,7 +82,7 @@ class OptimConfig:
     epochs: int = 6
     """Passes over the training events, at most."""
     batch_size: int = 400
-    """Events per step. Events of one batch do not see each other."""
+    """Events per step. The memory that a batch sees is that from before it."""
     lr: float = 1e-3
     """Learning rate of Adam."""
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -67,11 +95,9 @@ class OptimConfig:
     """Stop after this many epochs without a better validation MRR; 0 never stops early."""
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1), ("negatives", 1), ("patience", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"train.{name} is {getattr(self, name)}: give {least} or more.")
-        if self.lr <= 0:
-            raise ConfigError(f"train.lr is {self.lr}: give a learning rate above 0, such as 0.0005.")
+        for name, least in (("epochs", 1), ("batch_size", 1), ("negatives", 1), ("patience", 0), ("weight_decay", 0)):
+            _at_least(f"train.{name}", getattr(self, name), least)
+        _positive("train.lr", self.lr)
 
 
 @dataclass
@@ -85,7 +111,7 @@ class EvalConfig:
     exclude_own: bool = False
     """Never draw an event's own destination as its negative. DistTGL may draw it; it counts as a tie."""
     batch_size: int | None = None
-    """Events per batch, as in training unless given. Part of the protocol: events of a batch do not see each other."""
+    """Events per batch, as in training unless given. Part of the protocol: a batch sees the memory from before it."""
     seed: int = 0
     """Seed of the negatives."""
     val: float = 0.15
@@ -94,8 +120,7 @@ class EvalConfig:
     """Share of the events, by time, to test on."""
 
     def __post_init__(self) -> None:
-        if self.batch_size is not None and self.batch_size < 1:
-            raise ConfigError(f"eval.batch_size is {self.batch_size}: give 1 or more.")
+        _at_least("eval.batch_size", self.batch_size, 1)
         if self.val <= 0 or self.test <= 0 or self.val + self.test >= 1:
             raise ConfigError(
                 f"eval.val {self.val} and eval.test {self.test} must both be above 0 and leave something to train on."
@@ -132,6 +157,12 @@ class TrainConfig:
     static: StaticConfig = field(default_factory=StaticConfig)
     train: OptimConfig = field(default_factory=OptimConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+
+    def __post_init__(self) -> None:
+        _at_least("keep_checkpoints", self.keep_checkpoints, 1)
+        _at_least("threads", self.threads, 1)
+        if not -(2**40) < self.seed < 2**40:
+            raise ConfigError(f"seed is {self.seed}: give an integer of at most 40 bits.")
 
     @property
     def eval_batch_size(self) -> int:

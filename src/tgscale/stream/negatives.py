@@ -32,7 +32,7 @@ class NegativeSampler:
         if len(nodes) < 2:
             raise ConfigError(
                 f"the population {population!r} holds {len(nodes)} node, so an event has no other destination to be "
-                "compared with: use --eval.population all."
+                "compared with: use --eval.population all, or data with more nodes."
             )
         self.nodes = torch.as_tensor(nodes, dtype=torch.int64, device=device)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -21,6 +23,11 @@ from tgscale.nn.static_memory import StaticMemory, StaticTable
 from tgscale.stream.batch import BatchBuilder, as_tensor
 from tgscale.stream.config import TrainConfig
 from tgscale.train.progress import Progress
+
+logger = logging.getLogger(__name__)
+
+TABLE_VERSION = 1
+"""Raise it when pre-training changes what it makes, so that no table of before is used."""
 
 
 def make_static_memory(
@@ -65,24 +72,34 @@ def make_static_memory(
 
 
 def _cached_table(config: TrainConfig, stream: EventStream, split: Split, builder: BatchBuilder, width: int) -> Tensor:
-    path = config.static.cache.expanduser() / f"{_content_hash(config, stream, split)}.safetensors"
-    if path.exists():
+    path = config.static.cache.expanduser() / f"{_content_hash(config, stream, split, builder)}.safetensors"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         return load_file(path)["table"]
+    except FileNotFoundError:
+        pass  # not made yet
+    except SafetensorError:
+        logger.warning("%s is damaged: the table is made again.", path)
+    except OSError as error:
+        raise ConfigError(
+            f"static.cache {path.parent} cannot be used ({error.strerror}): give another --static.cache."
+        ) from None
     table = pretrain_table(config, stream, split, builder, width)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.tmp")
     save_file({"table": table.cpu().contiguous()}, partial)
     partial.replace(path)
     return table
 
 
-def _content_hash(config: TrainConfig, stream: EventStream, split: Split) -> str:
-    """Hash of all that the table depends on: training events, shapes, seed, and the version of this code."""
+def _content_hash(config: TrainConfig, stream: EventStream, split: Split, builder: BatchBuilder) -> str:
+    """Hash of all that the table depends on: training events, population of negatives, options, seed, device, code."""
     digest = hashlib.sha256()
     static = {k: v for k, v in dataclasses.asdict(config.static).items() if k not in ("cache", "dropout", "gate")}
-    parts = [static, dataclasses.asdict(config.model), dataclasses.asdict(config.sampling)]
-    extent = [config.seed, stream.num_nodes, split.train, config.eval.population, tgscale.__version__]
-    digest.update(json.dumps([parts, extent], sort_keys=True).encode())
+    model = {k: v for k, v in dataclasses.asdict(config.model).items() if k != "pair_encoding"}
+    options = [static, model, dataclasses.asdict(config.sampling), config.train.negatives, config.seed]
+    extent = [stream.num_nodes, split.train, builder.time.device.type, TABLE_VERSION, tgscale.__version__]
+    digest.update(json.dumps([options, extent], sort_keys=True).encode())
+    digest.update(builder.negatives.nodes.cpu().numpy().data)
     for column in (stream.src, stream.dst, stream.time, stream.edge_features):
         if column is not None:
             digest.update(np.ascontiguousarray(column[: split.train]).data)
@@ -112,8 +129,10 @@ def pretrain_table(config: TrainConfig, stream: EventStream, split: Split, build
     with Progress(static.epochs * split.train, "static memory", quiet=config.quiet) as progress:
         for epoch in range(static.epochs):
             order = torch.randperm(split.train, generator=generator).to(device)
+            builder.sampler.seed = config.seed * 1_000_003 + epoch
             for event in order.split(static.batch_size):
-                batch = builder.events(event, config.train.negatives, seed=~(config.seed * 1_000_003 + epoch))
+                seed = ~(config.seed * 1_000_003 + epoch)
+                batch = builder.events(event, config.train.negatives, seed, with_pairs=False)
                 h = model.embed(no_memory.expand(len(batch.block.nodes), -1), batch.block, builder.edge_features)
                 loss = link_loss(model.score(h, batch.source, batch.candidate))
                 for optimizer in optimizers:

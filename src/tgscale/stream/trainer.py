@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 from typing import Any
 
-from tgscale.data.store import open_stream
+from tgscale.data.store import fingerprint, open_stream
 from tgscale.errors import ConfigError, RunError
-from tgscale.stream.config import TrainConfig
+from tgscale.stream.config import TrainConfig, replace
 from tgscale.stream.engine import StreamEngine
 from tgscale.train.checkpoint import Checkpointer, rng_state, set_rng_state
 from tgscale.train.config_io import from_dict, to_dict
@@ -40,11 +41,17 @@ def train_stream(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
     Raises:
         TgscaleError: data, options or run directory that cannot be used; raised before any work.
     """
+    if resume and config != load_config(config.run):
+        raise ConfigError(f"{config.run} was begun with other options: go on with those, or give another --run.")
     device = find_device(config.device)
     set_threads(config.threads)
     stream = open_stream(config.data)
+    # Absolute, so that the run finds its data from anywhere.
+    config = dataclasses.replace(config, data=config.data.expanduser().absolute())
     with RunDirectory.open(config.run) if resume else RunDirectory.create(config.run, to_dict(config)) as run:
         started = bool(Checkpointer(run.checkpoints / EPOCHS).steps())
+        if started:
+            check_data(config, Checkpointer(run.checkpoints / BEST).load()[1])
         engine = StreamEngine(config, stream, device, pretrain=not started)
         trainer = _Trainer(config, engine, run)
         if started:
@@ -95,24 +102,35 @@ def evaluate(
     if protocol is not None:
         if protocol not in ("mrr49", "ap"):
             raise ConfigError(f"protocol {protocol!r} is unknown: choose mrr49 or ap.")
-        config.eval.protocol = protocol  # type: ignore[assignment]
+        config = replace(config, eval__protocol=protocol)
     set_threads(config.threads)
+    _, best = Checkpointer(RunDirectory.checkpoints_of(Path(run)) / BEST).load()
+    check_data(config, best)
     engine = StreamEngine(config, open_stream(config.data), find_device(device or config.device), pretrain=False)
-    restore_best(engine, RunDirectory.checkpoints_of(Path(run)))
+    restore_best(engine, best)
     metrics = evaluate_parts(engine, ("val", "test") if split == "test" else ("val",), quiet)[split]
     return {
         "split": split,
-        "protocol": describe_protocol(config),
+        "protocol": describe_protocol(engine),
         "metrics": metrics,
         "baselines": summarize_rules(engine, split),
     }
 
 
-def restore_best(engine: StreamEngine, checkpoints: Path) -> None:
+def check_data(config: TrainConfig, best: dict[str, Any]) -> None:
+    """Refuse a run without a best checkpoint, and data that are not those it was trained on.
+
+    Raises:
+        RunError: as said.
+    """
+    if not best:
+        raise RunError(f"{config.run} holds no finished epoch: train for longer first.")
+    if best["data"] != fingerprint(config.data):
+        raise RunError(f"{config.data} is not what {config.run} was trained on: the data were made anew since then.")
+
+
+def restore_best(engine: StreamEngine, state: dict[str, Any]) -> None:
     """Load the best weights and the memory that they had at the end of the training events."""
-    step, state = Checkpointer(checkpoints / BEST).load()
-    if step is None:
-        raise RunError(f"{checkpoints} holds no finished epoch: train for longer first.")
     engine.model.load_state_dict(state["model"])
     engine.memory.load_state_dict(state["memory"])
 
@@ -133,12 +151,14 @@ def summarize_rules(engine: StreamEngine, part: str) -> dict[str, dict[str, floa
     return {name: scores.summary(new) for name, scores in engine.evaluate_rules(part).items()}
 
 
-def describe_protocol(config: TrainConfig) -> dict[str, Any]:
-    """All that a metric depends on beside the model."""
+def describe_protocol(engine: StreamEngine) -> dict[str, Any]:
+    """All that a metric depends on beside the model and the split."""
+    config = engine.config
     return {
         "name": config.eval.protocol,
         "negatives": config.eval.negatives,
         "population": config.eval.population,
+        "population_size": len(engine.builder.negatives.nodes),
         "exclude_own": config.eval.exclude_own,
         "ties": TIES,
         "batch_size": config.eval_batch_size,
@@ -151,6 +171,7 @@ class _Trainer:
 
     def __init__(self, config: TrainConfig, engine: StreamEngine, run: RunDirectory) -> None:
         self.config, self.engine, self.run = config, engine, run
+        self.data = fingerprint(config.data)
         self.optimizers = engine.optimizers()
         self.schedulers = engine.schedulers(self.optimizers)
         self.epochs = Checkpointer(run.checkpoints / EPOCHS, keep=config.keep_checkpoints)
@@ -186,7 +207,8 @@ class _Trainer:
         )
         if val["mrr"] > self.best_mrr:  # type: ignore[operator]
             self.best_mrr, self.best_epoch = float(val["mrr"]), self.epoch  # type: ignore[arg-type]
-            self.best.save(self.epoch + 1, {"model": engine.model.state_dict(), "memory": memory})
+            state = {"model": engine.model.state_dict(), "memory": memory, "data": self.data}
+            self.best.save(self.epoch + 1, state)
         self.epoch += 1
         self._save()
 
@@ -220,14 +242,15 @@ class _Trainer:
 
     def _finish(self) -> dict[str, Any]:
         config, engine = self.config, self.engine
-        restore_best(engine, self.run.checkpoints)
+        restore_best(engine, self.best.load()[1])
         metrics = evaluate_parts(engine, ("val", "test"), config.quiet)
         stream = engine.stream
         result = {
             "task": "link prediction",
             "model": "tgn",
             "data": {"name": stream.name, "events": stream.num_events, "nodes": stream.num_nodes},
-            "protocol": describe_protocol(config),
+            "split": {**vars(engine.split), "by": "source" if stream.source_split else "time"},
+            "protocol": describe_protocol(engine),
             "val": metrics["val"],
             "test": metrics["test"],
             "baselines": summarize_rules(engine, "test"),

@@ -46,7 +46,7 @@ def set_threads(count: int | None) -> int:
         ConfigError: a count below 1.
     """
     if count is not None and count < 1:
-        raise ConfigError(f"threads is {count}: give 1 or more, or leave it out to use all cores.")
+        raise ConfigError(f"threads is {count}: give 1 or more.")
     count = min(count, _cores()) if count else torch.get_num_threads()
     numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
     threadpool_limits(count, user_api="blas")
