@@ -110,3 +110,8 @@ def test_python_blocks_are_python_and_name_what_is_there(page):
 def test_every_module_named_in_the_reference_is_there():
     for module in re.findall(r"^::: ([\w.]+)", (DOCS / "api.md").read_text(), re.M):
         importlib.import_module(module)
+
+
+def test_no_page_waits_for_a_figure():
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        assert "_PLACEHOLDER" not in page.read_text(), page.name

@@ -1,4 +1,4 @@
-"""tgscale: train dynamic graph neural networks from one CPU to many machines.
+"""tgscale: train temporal graph networks on streams of events.
 
 The names below are the short way in; they are imported when they are first used, so that ``import tgscale`` is quick::
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tgscale.data.stream import EventStream
+from tgscale.data.stream import EventStream, Split
 from tgscale.errors import ConfigError
 from tgscale.stream.engine import StreamEngine
 
@@ -156,3 +156,55 @@ def test_gpu_gives_the_scores_of_the_cpu(make_config, make_stream, preset, tmp_p
     a, b = (engine.evaluate("val") for engine in engines)
     torch.testing.assert_close(a.positive, b.positive, rtol=1e-2, atol=1e-2)
     assert abs(a.mrr - b.mrr) < 0.02
+
+
+def test_earlier_events_of_a_batch_are_seen_by_sampling_but_not_by_memory(make_engine, make_stream):
+    """Events 0 and 1 of one batch: the later one samples the earlier one, whose mail is not there yet."""
+    stream = EventStream.from_arrays(np.array([0, 0, 1, 1]), np.array([2, 3, 2, 3]), np.array([1, 2, 3, 4]))
+    engine = make_engine(stream, "disttgl", static__mode="none", eval__val=0.25, eval__test=0.25)
+    batch = engine.builder.range(0, 2, 1, seed=0)
+    assert [e for e in batch.block.event[batch.source[1]].tolist() if e >= 0] == [0]
+    assert (engine.memory.read(batch.block.nodes).mail_event == -1).all()
+
+
+def test_events_of_new_nodes_are_those_that_training_does_not_touch(make_engine):
+    stream = EventStream.from_arrays(
+        np.array([0, 1, 0, 1, 0, 4]), np.array([2, 3, 2, 3, 5, 2]), np.arange(6), num_nodes=6
+    )
+    engine = make_engine(stream, static__mode="none", eval__val=0.17, eval__test=0.17)
+    assert engine.split == Split(3, 4, 6) or engine.split == Split(3, 4, 6)
+    assert engine.new_node_events("val").tolist() == [False]
+    assert engine.new_node_events("test").tolist() == [True, True]
+
+
+def test_the_split_that_the_source_brought_is_used(make_engine, make_stream):
+    stream = dataclasses.replace(make_stream(), source_split=Split(100, 150, 300))
+    assert make_engine(stream).split == Split(100, 150, 300)
+    empty = dataclasses.replace(make_stream(), source_split=Split(150, 150, 300))
+    with pytest.raises(ConfigError, match="brought with it leaves none for the val part"):
+        make_engine(empty)
+
+
+def test_pretraining_sees_training_events_alone(make_engine, make_stream, tmp_path):
+    """What happens after the training events moves no pre-trained vector (the population of negatives held fixed)."""
+    stream = make_stream()
+    tables = []
+    for variant, cache in ((stream, "a"), (altered(stream, 210), "b")):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(EventStream, "destinations", np.arange(15, 30))
+            engine = make_engine(variant, "disttgl", static__cache=tmp_path / cache)
+        assert engine.split.train == 210
+        tables.append(engine.model.static.table)
+    seen = tables[0].abs().sum(1) > 0
+    assert torch.equal(tables[0][seen], tables[1][seen])
+
+
+@pytest.mark.parametrize("preset", ["default", "disttgl"])
+def test_unipartite_streams_with_self_loops_and_ties_train(make_engine, preset, tmp_path):
+    rng = np.random.default_rng(0)
+    src, dst = rng.integers(0, 12, (2, 200))
+    dst[::7] = src[::7]
+    stream = EventStream.from_arrays(src, dst, np.sort(rng.integers(0, 20, 200)))
+    engine = make_engine(stream, preset, static__cache=tmp_path, train__batch_size=64, model__dim=7, model__heads=1)
+    assert np.isfinite(engine.train_epoch(0, engine.optimizers(), []))
+    assert 0 < engine.evaluate("val").mrr < 1

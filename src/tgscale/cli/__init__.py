@@ -33,7 +33,7 @@ def main() -> None:
         print(f"tgscale {tgscale.__version__}")
         return
     try:
-        dispatch("tgscale", "Train dynamic graph neural networks.", COMMANDS, argv)
+        dispatch("tgscale", "Train temporal graph networks on streams of events.", COMMANDS, argv)
     except TgscaleError as error:
         print(f"tgscale: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
