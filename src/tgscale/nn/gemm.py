@@ -1,7 +1,7 @@
 """Matrix products on CPU by the faster of the two BLAS libraries that are there anyway: torch's or NumPy's.
 
-torch's CPU wheel brings MKL, which is the slower one on AMD processors (measured in ``docs/benchmarks.md``); NumPy's
-wheel brings OpenBLAS. The choice hangs on the processor alone, never on a measurement at start:
+torch's CPU wheel brings MKL, which on an AMD processor is as fast as NumPy's OpenBLAS or somewhat slower, by shape
+(``docs/benchmarks.md``). The choice hangs on the processor alone, never on a measurement at start:
 two libraries round differently, and a run must repeat bit for bit.
 """
 
