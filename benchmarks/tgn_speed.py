@@ -20,30 +20,30 @@ from real_sets import real_set
 from tgscale.data.store import open_stream
 from tgscale.stream.config import default_config, disttgl_config, replace
 from tgscale.stream.engine import StreamEngine
+from tgscale.stream.loop import TrainingLoop
 from tgscale.train.environment import describe_environment, find_device, set_threads
 
 
 def training(stream, device: torch.device, batch_size: int, rounds: int) -> list[float]:
     """Events per second of each round."""
-    config = replace(
-        disttgl_config(Path(), Path()), static__mode="none", train__batch_size=batch_size, train__schedule="constant"
-    )
+    config = disttgl_config(Path(), Path())
+    config = replace(config, static__mode="none", train__batch_size=batch_size, train__epochs=1 + rounds)
     engine = StreamEngine(config, stream, device)
-    optimizers = engine.optimizers()
-    engine.train_epoch(0, optimizers, [])
-    rates = []
-    for _ in range(rounds):
+    loop, rates = TrainingLoop.in_process(engine), []
+    for epoch in range(1 + rounds):
         began = time.perf_counter()
-        engine.train_epoch(0, optimizers, [])
+        loop.run((epoch + 1) * loop.schedule.num_batches)
+        loop.mean_loss()  # waits for the device
         rates.append(engine.split.train / (time.perf_counter() - began))
-    return rates
+    return rates[1:]
 
 
 def evaluation(stream, device: torch.device, rounds: int) -> list[float]:
     """Seconds of each round."""
-    engine = StreamEngine(default_config(Path(), Path()), stream, device)
-    engine.train_epoch(0, engine.optimizers(), [])
-    state = engine.memory.state_dict()
+    engine = StreamEngine(replace(default_config(Path(), Path()), train__epochs=1), stream, device)
+    loop = TrainingLoop.in_process(engine)
+    loop.run(loop.schedule.iterations)
+    state = loop.memory_of(0)
     seconds = []
     for _ in range(rounds):
         engine.memory.load_state_dict(state)

@@ -69,7 +69,7 @@ def help_of(command: tuple[str, ...]) -> str:
     return "".join(printed)
 
 
-COMMANDS = [("data", "generate", "stream"), ("data", "import"), ("data", "info"), ("train",), ("evaluate",)]
+COMMANDS = [("data", "generate", "stream"), ("data", "import"), ("data", "info"), ("train",), ("evaluate",), ("plan",)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -7,6 +7,7 @@ import torch
 from tgscale.data.stream import EventStream
 from tgscale.stream.config import PRESETS, TrainConfig, replace
 from tgscale.stream.engine import StreamEngine
+from tgscale.stream.loop import TrainingLoop
 
 
 def random_stream(events=300, nodes=30, edge_dim=3, seed=0, times=None) -> EventStream:
@@ -48,14 +49,32 @@ def make_config():
     return small_config
 
 
+def build_engine(stream=None, preset="default", double=False, **changes) -> StreamEngine:
+    """An engine of a few rows, in float32 or float64."""
+    engine = StreamEngine(small_config(preset, **changes), stream or random_stream(), torch.device("cpu"))
+    if double:
+        engine.model.double()
+        engine.memory = type(engine.memory)(engine.stream.num_nodes, engine.config.model.dim, dtype=torch.float64)
+        engine.builder.edge_features = engine.builder.edge_features.double()
+    return engine
+
+
 @pytest.fixture
 def make_engine():
-    def make(stream=None, preset="default", double=False, **changes) -> StreamEngine:
-        engine = StreamEngine(small_config(preset, **changes), stream or random_stream(), torch.device("cpu"))
-        if double:
-            engine.model.double()
-            engine.memory = type(engine.memory)(engine.stream.num_nodes, engine.config.model.dim, dtype=torch.float64)
-            engine.builder.edge_features = engine.builder.edge_features.double()
-        return engine
+    return build_engine
 
-    return make
+
+def train_alone(engine: StreamEngine) -> list[float]:
+    """Run an engine's whole schedule in this process; the mean loss of each sweep. The memory is left in the engine."""
+    loop, losses = TrainingLoop.in_process(engine), []
+    for t in range(loop.schedule.iterations):
+        if loop.schedule.ends_sweep(t):
+            loop.run(t + 1)
+            losses.append(loop.mean_loss())
+    engine.memory.load_state_dict(loop.memory_of(0))
+    return losses
+
+
+@pytest.fixture
+def train():
+    return train_alone

@@ -68,13 +68,12 @@ def test_the_leakage_test_can_fail(make_engine, make_stream):
 
 
 @pytest.mark.parametrize("preset", ["default", "disttgl"])
-def test_same_seed_same_bits(make_engine, preset, tmp_path):
+def test_same_seed_same_bits(make_engine, train, preset, tmp_path):
     def losses_and_weights(seed):
         engine = make_engine(
             preset=preset, seed=seed, static__cache=tmp_path / str(np.random.default_rng().integers(2**40))
         )
-        optimizers = engine.optimizers()
-        losses = [engine.train_epoch(epoch, optimizers, []) for epoch in range(2)]
+        losses = train(engine)
         return losses, engine.model.state_dict(), engine.memory.state_dict()
 
     (losses, weights, memory), (losses2, weights2, memory2), (losses3, _, _) = map(losses_and_weights, (0, 0, 1))
@@ -103,11 +102,10 @@ def test_evaluation_does_not_depend_on_how_candidates_are_grouped(make_engine):
     torch.testing.assert_close(five[:, :3], two, rtol=1e-12, atol=1e-12)
 
 
-def test_training_lowers_the_loss_and_beats_chance(make_engine, make_stream):
-    engine = make_engine(make_stream(events=2000), eval__exclude_own=True)
+def test_training_lowers_the_loss_and_beats_chance(make_engine, make_stream, train):
+    engine = make_engine(make_stream(events=2000), eval__exclude_own=True, train__epochs=6, train__schedule="constant")
     chance = untrained_mrr(engine)
-    optimizers = engine.optimizers()
-    losses = [engine.train_epoch(epoch, optimizers, []) for epoch in range(6)]
+    losses = train(engine)
     assert losses[-1] < 0.75 * losses[0]
     assert engine.evaluate("val").mrr > 3 * chance
 
@@ -118,13 +116,13 @@ def untrained_mrr(engine):
 
 
 @pytest.mark.parametrize("mode", ["none", "pretrained", "cotrained", "features"])
-def test_static_modes_train(make_engine, make_stream, mode, tmp_path):
+def test_static_modes_train(make_engine, make_stream, train, mode, tmp_path):
     stream = make_stream()
     features = np.random.default_rng(0).normal(size=(30, 5)).astype(np.float32)
     stream = dataclasses.replace(stream, node_features=features)
     engine = make_engine(stream, static__mode=mode, static__cache=tmp_path, static__dim=6)
     before = {k: v.clone() for k, v in engine.model.state_dict().items()}
-    assert engine.train_epoch(0, engine.optimizers(), []) > 0
+    assert train(engine)[0] > 0
     if mode != "none":
         moved = not torch.equal(engine.model.static.table, before["static.table"])
         assert moved == (mode == "cotrained")
@@ -147,12 +145,12 @@ def test_a_split_without_events_is_refused(make_engine, make_stream):
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
 @pytest.mark.parametrize("preset", ["default", "disttgl"])
-def test_gpu_gives_the_scores_of_the_cpu(make_config, make_stream, preset, tmp_path):
+def test_gpu_gives_the_scores_of_the_cpu(make_config, make_stream, train, preset, tmp_path):
     config = make_config(preset, model__dropout=0.0, static__dropout=0.0, static__cache=tmp_path)
     engines = [StreamEngine(config, make_stream(), torch.device(name)) for name in ("cpu", "cuda")]
     engines[1].model.load_state_dict(engines[0].model.state_dict())
     for engine in engines:
-        engine.train_epoch(0, engine.optimizers(), [])
+        train(engine)
     a, b = (engine.evaluate("val") for engine in engines)
     torch.testing.assert_close(a.positive, b.positive, rtol=1e-2, atol=1e-2)
     assert abs(a.mrr - b.mrr) < 0.02
@@ -200,11 +198,11 @@ def test_pretraining_sees_training_events_alone(make_engine, make_stream, tmp_pa
 
 
 @pytest.mark.parametrize("preset", ["default", "disttgl"])
-def test_unipartite_streams_with_self_loops_and_ties_train(make_engine, preset, tmp_path):
+def test_unipartite_streams_with_self_loops_and_ties_train(make_engine, train, preset, tmp_path):
     rng = np.random.default_rng(0)
     src, dst = rng.integers(0, 12, (2, 200))
     dst[::7] = src[::7]
     stream = EventStream.from_arrays(src, dst, np.sort(rng.integers(0, 20, 200)))
     engine = make_engine(stream, preset, static__cache=tmp_path, train__batch_size=64, model__dim=7, model__heads=1)
-    assert np.isfinite(engine.train_epoch(0, engine.optimizers(), []))
+    assert np.isfinite(train(engine)).all()
     assert 0 < engine.evaluate("val").mrr < 1

@@ -9,7 +9,8 @@ from tgscale.data.store import save_stream
 from tgscale.errors import ConfigError, RunError
 from tgscale.stream import trainer as trainer_module
 from tgscale.stream.config import replace
-from tgscale.stream.engine import StreamEngine
+from tgscale.stream.engine import scaled_adam
+from tgscale.stream.loop import TrainingLoop
 from tgscale.stream.trainer import evaluate, load_config, resume, train_stream
 from tgscale.train.checkpoint import Checkpointer
 
@@ -21,12 +22,19 @@ def config(tmp_path, make_stream, make_config):
 
 
 def final_state(run):
-    _, state = Checkpointer(run / "checkpoints" / "epochs").load()
+    _, state = Checkpointer(run / "checkpoints" / "steps").load()
     result = json.loads((run / "result.json").read_text())
-    for noise in ("seconds_per_epoch", "events_per_second", "peak_memory_bytes", "peak_cuda_memory_bytes"):
+    for noise in (
+        "seconds",
+        "seconds_per_sweep",
+        "processes",
+        "events_per_second",
+        "peak_memory_bytes",
+        "peak_cuda_memory_bytes",
+    ):
         result["train"].pop(noise)
     result.pop("environment")
-    state.pop("seconds")
+    state["shared"].pop("seconds")
     return state, result
 
 
@@ -45,7 +53,7 @@ class Interrupt(Exception):
 
 
 @pytest.mark.parametrize("preset", ["default", "disttgl"])
-@pytest.mark.parametrize("after", [0, 1, 3])
+@pytest.mark.parametrize("after", [0, 12, 33])
 @pytest.mark.parametrize("static", ["pretrained", "cotrained"])
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     config, make_config, monkeypatch, tmp_path, preset, after, static
@@ -63,15 +71,15 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(
     whole = final_state(config.run)
 
     run = tmp_path / "interrupted"
-    original = StreamEngine.train_epoch
+    original = TrainingLoop.step
 
-    def dies(self, epoch, *args):
-        if epoch == after:
-            torch.rand(7)  # half an epoch's worth of random numbers
+    def dies(self):
+        if self.iteration == after:
+            torch.rand(7)
             raise Interrupt
-        return original(self, epoch, *args)
+        return original(self)
 
-    monkeypatch.setattr(StreamEngine, "train_epoch", dies)
+    monkeypatch.setattr(TrainingLoop, "step", dies)
     with pytest.raises(Interrupt):
         train_stream(replace(config, run=run))
     monkeypatch.undo()
@@ -106,7 +114,7 @@ def test_result_has_what_it_promises(config):
         assert 0 < result[part]["mrr"] <= 1
     assert set(result["baselines"]) == {"edgebank", "edgebank_window", "recency", "popularity"}
     assert all(0 < rule["mrr"] <= 1 for rule in result["baselines"].values())
-    assert len(result["train"]["seconds_per_epoch"]) == result["train"]["epochs"] == 4
+    assert len(result["train"]["seconds_per_sweep"]) == result["train"]["epochs"] == 4
     assert result["train"]["peak_memory_bytes"] > 10**6
     assert result["environment"]["torch"] == torch.__version__
 
@@ -134,19 +142,18 @@ def test_evaluate_refuses_what_it_does_not_know(config, tmp_path):
 
 def test_best_weights_are_kept_with_their_memory(config, monkeypatch):
     """With the best epoch first and ruined ones after it, the result is the best epoch's, memory included."""
-    original = StreamEngine.train_epoch
+    original = TrainingLoop.step
 
-    def ruined(self, epoch, *args):
-        loss = original(self, epoch, *args)
-        if epoch > 0:
+    def ruined(self):
+        original(self)
+        if self.iteration > 11:
             with torch.no_grad():
-                for p in self.model.parameters():
+                for p in self.engine.model.parameters():
                     p.zero_()  # every candidate scores the same: the middle rank
-        return loss
 
     config = replace(config, train__schedule="constant", eval__exclude_own=True)
     first = train_stream(replace(config, run=config.run.with_name("one"), train__epochs=1))
-    monkeypatch.setattr(StreamEngine, "train_epoch", ruined)
+    monkeypatch.setattr(TrainingLoop, "step", ruined)
     result = train_stream(config)
     assert result["train"]["best_epoch"] == 1
     assert result["train"]["epochs"] == 4
@@ -154,7 +161,8 @@ def test_best_weights_are_kept_with_their_memory(config, monkeypatch):
 
 
 def test_early_stopping(config, monkeypatch):
-    monkeypatch.setattr(StreamEngine, "train_epoch", lambda self, *args: 0.0)  # never better than at first
+    never_better = {"mrr": 0.5, "ap": 0.5, "auc": 0.5, "mrr_new_nodes": None}
+    monkeypatch.setattr(trainer_module, "evaluate_parts", lambda engine, parts, *_: dict.fromkeys(parts, never_better))
     result = train_stream(replace(config, train__epochs=50, train__patience=3))
     assert result["train"]["epochs"] == 4  # the best one and three without a better one
     assert result["train"]["best_epoch"] == 1
@@ -168,7 +176,7 @@ def test_a_run_is_not_overwritten(config):
 
 def test_config_of_a_run_is_read_back(config):
     train_stream(replace(config, train__epochs=1))
-    assert load_config(config.run) == replace(config, train__epochs=1)
+    assert load_config(config.run) == replace(config, train__epochs=1, layout="1x1x1")
     with pytest.raises(ConfigError, match="begun with other options"):
         train_stream(replace(config, train__epochs=9), resume=True)
     moved = config.run.rename(config.run.with_name("moved"))
@@ -217,10 +225,10 @@ def test_a_run_knows_its_data(config, make_stream, monkeypatch, tmp_path):
         resume(config.run)
 
 
-def test_evaluating_a_run_without_a_finished_epoch_is_refused(config, tmp_path):
+def test_evaluating_a_run_without_validated_weights_is_refused(config, tmp_path):
     train_stream(replace(config, train__epochs=1))
-    (config.run / "checkpoints" / "best" / "step-00000001").rename(tmp_path / "gone")
-    with pytest.raises(RunError, match="no finished epoch"):
+    (config.run / "checkpoints" / "best" / "step-00000011").rename(tmp_path / "gone")
+    with pytest.raises(RunError, match="no validated weights"):
         evaluate(config.run)
 
 
@@ -239,13 +247,24 @@ def test_a_damaged_table_is_made_again_and_an_unusable_cache_refused(config, tmp
 
 @pytest.mark.parametrize("epochs", [1, 2, 5])
 @pytest.mark.parametrize("batch_size", [1000, 210, 70, 42])
-def test_any_number_of_steps_has_a_schedule(make_engine, epochs, batch_size):
+def test_any_number_of_steps_has_a_learning_rate(make_engine, epochs, batch_size):
     engine = make_engine(train__epochs=epochs, train__batch_size=batch_size)
-    optimizers = engine.optimizers()
-    schedulers = engine.schedulers(optimizers)
-    rates = []
-    for epoch in range(epochs):
-        engine.train_epoch(epoch, optimizers, schedulers)
-        rates.append(optimizers[0].param_groups[0]["lr"])
+    loop, rates = TrainingLoop.in_process(engine), []
+    for t in range(loop.schedule.iterations):
+        loop.run(t + 1)
+        rates.append(loop.optimizers[0].param_groups[0]["lr"])
     assert rates[-1] < 1e-12
     assert all(0 <= rate <= engine.config.train.lr for rate in rates)
+
+
+@pytest.mark.parametrize(("scaling", "factor"), [("linear", 4), ("sqrt", 2), ("none", 1)])
+def test_the_learning_rate_grows_with_the_trainers(make_engine, scaling, factor):
+    engine = make_engine(emulate="2x1x2", train__lr=1e-3, train__lr_scaling=scaling)
+    group = engine.optimizers()[0].param_groups[0]
+    assert group["lr"] == pytest.approx(factor * 1e-3)
+    assert group["betas"] == pytest.approx((0.6, 0.996) if scaling == "sqrt" else (0.9, 0.999))
+
+
+def test_momentum_that_would_be_negative_is_none():
+    assert scaled_adam(1e-3, 64, "sqrt")["betas"] == pytest.approx((0.0, 0.936))
+    assert scaled_adam(1e-3, 1, "sqrt") == {"lr": 1e-3, "betas": pytest.approx((0.9, 0.999)), "eps": 1e-8}

@@ -23,7 +23,7 @@ def lines(path: Path) -> list[dict]:
 
 def with_one_epoch(path: Path) -> Path:
     with RunDirectory.create(path, CONFIG) as run:
-        run.log("epoch", epoch=1, loss=0.5)
+        run.log("epoch", iteration=1, loss=0.5)
     return path
 
 
@@ -88,7 +88,7 @@ def test_a_file_and_a_place_that_cannot_be_written_are_refused(tmp_path, monkeyp
 
 def test_a_second_live_run_is_refused_and_the_lock_ends_with_the_first(tmp_path):
     with RunDirectory.create(tmp_path / "a", CONFIG) as run:
-        run.log("epoch", epoch=1)
+        run.log("epoch", iteration=1)
         with pytest.raises(RunError, match="in use"):
             RunDirectory.open(tmp_path / "a")
         with pytest.raises(RunError, match="in use"):
@@ -125,12 +125,12 @@ def test_a_run_that_fails_at_once_leaves_nothing(tmp_path):
 def test_a_run_that_fails_later_keeps_what_it_has(tmp_path):
     def fail():
         with RunDirectory.create(tmp_path / "a", CONFIG) as run:
-            run.log("epoch", epoch=1, loss=0.5)
+            run.log("epoch", iteration=1, loss=0.5)
             raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
         fail()
-    assert lines(tmp_path / "a") == [{"kind": "epoch", "epoch": 1, "loss": 0.5}]
+    assert lines(tmp_path / "a") == [{"kind": "epoch", "iteration": 1, "loss": 0.5}]
     assert RunDirectory.read_config(tmp_path / "a") == CONFIG
 
 
@@ -156,15 +156,15 @@ def test_what_is_not_a_run_is_refused(tmp_path):
 
 def test_metrics_are_flushed_and_plain_json(tmp_path):
     with RunDirectory.create(tmp_path / "a", CONFIG) as run:
-        run.log("epoch", epoch=1, loss=float("nan"), mrr=0.5, path=Path("x"), rates=(1, 2))
-        expected = {"kind": "epoch", "epoch": 1, "loss": None, "mrr": 0.5, "path": "x", "rates": [1, 2]}
+        run.log("epoch", iteration=1, loss=float("nan"), mrr=0.5, path=Path("x"), rates=(1, 2))
+        expected = {"kind": "epoch", "iteration": 1, "loss": None, "mrr": 0.5, "path": "x", "rates": [1, 2]}
         assert lines(tmp_path / "a") == [expected]
 
 
 def test_scalars_reach_tensorboard(tmp_path):
     with RunDirectory.create(tmp_path / "a", CONFIG) as run:
-        run.log("epoch", epoch=1, loss=0.5, note="text", better=True)
-        run.log("epoch", epoch=2, loss=0.25)
+        run.log("epoch", iteration=1, loss=0.5, note="text", better=True)
+        run.log("epoch", iteration=2, loss=0.25)
     events = EventAccumulator(str(tmp_path / "a" / "tensorboard")).Reload()
     assert events.Tags()["scalars"] == ["epoch/loss"]
     assert [(e.step, e.value) for e in events.Scalars("epoch/loss")] == [(1, 0.5), (2, 0.25)]
@@ -174,13 +174,13 @@ def test_resuming_drops_later_and_broken_lines(tmp_path):
     with RunDirectory.create(tmp_path / "a", CONFIG) as run:
         run.log("static", loss=0.1)
         for epoch in (1, 2, 3):
-            run.log("epoch", epoch=epoch, loss=float(epoch))
+            run.log("epoch", iteration=epoch, loss=float(epoch))
     with open(tmp_path / "a" / "metrics.jsonl", "a") as file:
         file.write('{"kind": "epoch", "epo')  # a crash in the middle of a line
     with RunDirectory.open(tmp_path / "a") as run:
         run.truncate_metrics(1)
-        run.log("epoch", epoch=2, loss=20.0)
-    assert [(line["kind"], line.get("epoch"), line["loss"]) for line in lines(tmp_path / "a")] == [
+        run.log("epoch", iteration=2, loss=20.0)
+    assert [(line["kind"], line.get("iteration"), line["loss"]) for line in lines(tmp_path / "a")] == [
         ("static", None, 0.1),
         ("epoch", 1, 1.0),
         ("epoch", 2, 20.0),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 import sys
+from pathlib import Path
 
 import tgscale
 from tgscale.cli.dispatch import Command, dispatch
@@ -18,6 +20,7 @@ def _later(name: str) -> Command:
 
 _ABOUT = {
     "data": "make, import and describe data directories",
+    "plan": "choose a layout i x j x k for some machines, from the data and a device's speed",
     "train": "train on a data directory, or go on with an interrupted run",
     "evaluate": "evaluate the best weights of a run",
 }
@@ -35,11 +38,27 @@ def main() -> None:
     try:
         dispatch("tgscale", "Train temporal graph networks on streams of events.", COMMANDS, argv)
     except TgscaleError as error:
-        print(f"tgscale: {error}", file=sys.stderr)
+        if _is_first_to_say(str(error)):
+            print("\n".join([f"tgscale: {error}", *getattr(error, "__notes__", [])]), file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
-        print("\ntgscale: stopped.", file=sys.stderr)
+        if _is_first_to_say("stopped"):
+            print("\ntgscale: stopped.", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # `tgscale ... | head`
         sys.stderr.close()
         sys.exit(0)
+
+
+def _is_first_to_say(text: str) -> bool:
+    """Whether no other process that the same ``torchrun`` has started has said this: what all find out, one says."""
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE")  # in a folder of this rank, in one of all ranks of this machine
+    if not file:
+        return True
+    try:
+        os.close(os.open(Path(file).parents[1] / hashlib.sha256(text.encode()).hexdigest(), os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    except OSError:
+        pass
+    return True

@@ -13,20 +13,36 @@ def print_result(result: dict[str, Any], run: Path) -> None:
     """The result of a run beside the rules, and where everything lies."""
     data, train = result["data"], result["train"]
     print_metrics("test", result["test"], result["baselines"], result["protocol"])
+    if train["profiled"]:
+        print_time(train)
     console = Console(soft_wrap=True, highlight=False)
     console.print(
-        f"{data['name']}: {data['events']:,} events, {data['nodes']:,} nodes. Best of {train['epochs']} epochs: "
-        f"{train['best_epoch']} (val MRR {result['val']['mrr']:.4f}). Trained {sum(train['seconds_per_epoch']):.0f} s "
-        f"at {train['events_per_second']:,.0f} events/s, at most {train['peak_memory_bytes'] / 2**20:,.0f} MiB."
+        f"{data['name']}: {data['events']:,} events, {data['nodes']:,} nodes. Layout {train['layout']}"
+        f"{' (emulated)' if train['emulated'] else ''}, {train['iterations']:,} iterations. Best of "
+        f"{train['epochs']:.3g} epochs: {train['best_epoch']:.3g} (val MRR {result['val']['mrr']:.4f}). Trained "
+        f"{train['seconds']:.0f} s at {train['events_per_second']:,.0f} events/s, at most "
+        f"{train['peak_memory_bytes'] / 2**20:,.0f} MiB per process."
     )
     for name, what in (
         ("result.json", "all figures"),
         ("config.yaml", "the resolved options"),
-        ("metrics.jsonl", "one line per epoch"),
+        ("metrics.jsonl", "one line per validation"),
         ("checkpoints", "weights, best and latest"),
         ("tensorboard", f"curves: tensorboard --logdir {run}"),
-    ):
+        ("timeline.json", "a timeline, for Perfetto or chrome://tracing"),
+    )[: None if train["profiled"] else -1]:
         console.print(f"  {run / name}  {what}")
+
+
+def print_time(train: dict[str, Any]) -> None:
+    """Where the first process's time went, per iteration."""
+    process = train["processes"][0]
+    table = Table(title="where the time of trainer 0 went", title_justify="left")
+    for name in ("", "ms per iteration", "share of training"):
+        table.add_column(name, justify="right" if name else "left")
+    for name, spent in sorted(process["time"].items(), key=lambda item: -item[1]):
+        table.add_row(name, f"{1e3 * spent / process['iterations']:.2f}", f"{spent / process['seconds']:.1%}")
+    Console().print(table)
 
 
 def print_metrics(

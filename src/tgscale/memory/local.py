@@ -46,8 +46,8 @@ class LocalMemory:
 
     def read(self, nodes: Tensor) -> MemoryRows:
         """Copies of the rows of ``nodes``, ``[U]``."""
-        s = self.state
-        return MemoryRows(s.memory[nodes], s.memory_time[nodes], s.mail[nodes], s.mail_event[nodes])
+        # Several times as fast as memory[nodes] on a CPU.
+        return MemoryRows(*(column.index_select(0, nodes) for column in vars(self.state).values()))
 
     def write(self, nodes: Tensor, rows: MemoryRows) -> None:
         """Replace the rows of ``nodes``, ``[U]``, each of which occurs once."""

@@ -6,10 +6,13 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from tgscale.errors import ConfigError
 from tgscale.models.tgn import TGNConfig
+from tgscale.stream.layout import Layout
 
 
 def _at_least(name: str, value: float | None, least: int) -> None:
@@ -80,11 +83,15 @@ class OptimConfig:
     """How the weights are trained."""
 
     epochs: int = 6
-    """Passes over the training events, at most."""
+    """Passes over the training events, at most, by all trainers together."""
     batch_size: int = 400
-    """Events per step. The memory that a batch sees is that from before it."""
+    """Events per step of one trainer. The memory that a batch sees is that from before it."""
     lr: float = 1e-3
-    """Learning rate of Adam."""
+    """Learning rate of Adam, for one trainer."""
+    lr_scaling: Literal["linear", "sqrt", "none"] = "sqrt"
+    """How the learning rate grows with the number of trainers."""
+    warm_start: Literal["none", "replay"] = "none"
+    """What a memory copy that starts inside the stream knows: nothing, or a replay of the part before it."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """Learning rate over all epochs: a short warm-up and then a cosine down to nothing, or always the same."""
     weight_decay: float = 0.0
@@ -92,12 +99,32 @@ class OptimConfig:
     negatives: int = 1
     """Negative destinations per event in the loss."""
     patience: int = 3
-    """Stop after this many epochs without a better validation MRR; 0 never stops early."""
+    """Stop after this many validations without a better MRR; 0 never stops early."""
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("negatives", 1), ("patience", 0), ("weight_decay", 0)):
             _at_least(f"train.{name}", getattr(self, name), least)
         _positive("train.lr", self.lr)
+
+
+@dataclass
+class PipelineConfig:
+    """How batches get to the step."""
+
+    depth: int = 0
+    """Batches that are made ahead of the step in a thread of their own; 0 makes each when it is needed."""
+    sample_on: Literal["device", "host"] = "device"
+    """Where batches are made: on the training device, or on the CPU, to be pinned and copied to the GPU."""
+    slice_features: bool = False
+    """Leave the edge features in main memory, or on the disk, and give each batch the rows that it needs."""
+    cache: Path | None = None
+    """Folder to keep batches in, so that they are sampled once. Their negatives then repeat every `cache_sets`."""
+    cache_sets: int = 32
+    """Negative sets per batch in that folder."""
+
+    def __post_init__(self) -> None:
+        _at_least("pipeline.depth", self.depth, 0)
+        _at_least("pipeline.cache_sets", self.cache_sets, 1)
 
 
 @dataclass
@@ -138,10 +165,16 @@ class TrainConfig:
 
     data: Path
     """Data directory, made by `tgscale data import` or `tgscale data generate`."""
-    run: Path
-    """Run directory to write; must not exist yet."""
+    run: Annotated[Path, tyro.conf.arg(aliases=["--run-dir"])]
+    """Run directory to write; must not exist yet. (torchrun on Python 3.11 takes --run for one of its own options.)"""
     preset: Literal["default", "disttgl"] = "default"
     """Where the defaults of all options come from: what measured best, or the paper's model with nothing added."""
+    layout: str = "auto"
+    """Trainers: per mini-batch x epochs in flight x copies of the memory, such as 2x1x4; auto: as planned."""
+    emulate: str | None = None
+    """A layout to run on this one device, trainer after trainer: the same numbers as with as many processes."""
+    memory_backend: Literal["auto", "local", "shared", "replicated"] = "auto"
+    """Who holds a memory copy that several trainers share: a process of its own, or each of them."""
     seed: int = 0
     """Seed of weights, dropout and training negatives."""
     device: str = "auto"
@@ -151,18 +184,36 @@ class TrainConfig:
     quiet: bool = False
     """Print nothing but errors."""
     keep_checkpoints: int = 2
-    """How many epoch checkpoints to keep."""
+    """How many checkpoints to keep."""
+    checkpoint_every: int | None = None
+    """Iterations between two checkpoints, beside the one after each validation."""
+    profile: bool = False
+    """Write timeline.json, a trace that opens in Perfetto, and say where the time went."""
     model: TGNConfig = field(default_factory=TGNConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     static: StaticConfig = field(default_factory=StaticConfig)
     train: OptimConfig = field(default_factory=OptimConfig)
+    pipeline: PipelineConfig = field(default_factory=PipelineConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
 
     def __post_init__(self) -> None:
+        if self.emulate is not None:
+            Layout.parse(self.emulate)
+            if self.layout != "auto":
+                raise ConfigError(f"layout {self.layout} and emulate {self.emulate} were given: give one of them.")
+        elif self.layout != "auto":
+            Layout.parse(self.layout)
+        _at_least("checkpoint_every", self.checkpoint_every, 1)
         _at_least("keep_checkpoints", self.keep_checkpoints, 1)
         _at_least("threads", self.threads, 1)
         if not -(2**40) < self.seed < 2**40:
             raise ConfigError(f"seed is {self.seed}: give an integer of at most 40 bits.")
+
+    @property
+    def run_layout(self) -> Layout:
+        """The layout, whether run by as many processes or emulated; of one trainer while ``layout`` is auto."""
+        asked = self.emulate or self.layout
+        return Layout() if asked == "auto" else Layout.parse(asked)
 
     @property
     def eval_batch_size(self) -> int:

@@ -7,25 +7,29 @@ reach up to each event's own time, strictly: they may see earlier events of the 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from tgscale.data.stream import EventStream
 from tgscale.errors import ConfigError
+from tgscale.graph.hashing import mix
 from tgscale.graph.history import History
 from tgscale.graph.sampling import NeighborSampler
-from tgscale.memory.local import LocalMemory, rows_after_events
+from tgscale.memory.group import Write
+from tgscale.memory.local import LocalMemory, MemoryRows, rows_after_events
 from tgscale.models.rules import RULES
 from tgscale.models.tgn import TGN
 from tgscale.nn.decoder import link_loss
 from tgscale.nn.static_memory import StaticTable
-from tgscale.stream.batch import Batch, BatchBuilder
+from tgscale.stream.batch import Batch, BatchBuilder, as_tensor, mail_tables
 from tgscale.stream.config import TrainConfig
 from tgscale.stream.negatives import NegativeSampler
-from tgscale.stream.scores import ScoreCollector, Scores
+from tgscale.stream.scores import Scores, ScoreTable
 from tgscale.stream.static import make_static_memory
+from tgscale.train.distributed import Ranks
 from tgscale.train.progress import Progress
 
 
@@ -54,7 +58,18 @@ class StreamEngine:
                     f"{stream.name} has {stream.num_events} events, and {brought if stream.source_split else ours} "
                     f"leaves none for the {part} part. Use more data or another split."
                 )
-        self.history = History(stream, device)
+        self.builder = self.make_builder(device)
+        self.history = self.builder.history or History(stream, device)
+        self._event_time = as_tensor(stream.time, torch.device("cpu"))
+        torch.manual_seed(config.seed)
+        static = make_static_memory(config, stream, self.split, self.builder, device, pretrain)
+        torch.manual_seed(config.seed)  # again: a table from the cache took no random numbers
+        self.model = TGN(config.model, stream.edge_dim, static).to(device)
+        self.memory = LocalMemory(stream.num_nodes, config.model.dim, device)
+
+    def make_builder(self, device: torch.device) -> BatchBuilder:
+        """What makes this engine's batches, on a device."""
+        config, stream = self.config, self.stream
         sampler = NeighborSampler(
             stream,
             config.sampling.neighbors,
@@ -63,46 +78,90 @@ class StreamEngine:
             seed=config.seed,
             device=device,
         )
-        span = int(stream.time[self.split.train - 1] - stream.time[0])
-        negatives = NegativeSampler(stream, config.eval.population, device)
-        pairs = self.history if config.model.pair_encoding else None
-        self.builder = BatchBuilder(stream, sampler, negatives, pairs, span, device)
-        torch.manual_seed(config.seed)
-        static = make_static_memory(config, stream, self.split, self.builder, device, pretrain)
-        torch.manual_seed(config.seed)  # again: a table from the cache took no random numbers
-        self.model = TGN(config.model, stream.edge_dim, static).to(device)
-        self.memory = LocalMemory(stream.num_nodes, config.model.dim, device)
+        return BatchBuilder(
+            stream,
+            sampler,
+            NegativeSampler(stream, config.eval.population, device),
+            History(stream, device) if config.model.pair_encoding else None,
+            span=int(stream.time[self.split.train - 1] - stream.time[0]),
+            device=device,
+            slice_features=config.pipeline.slice_features,
+        )
+
+    def sparse_parameters(self) -> list[nn.Parameter]:
+        """The co-trained table of static memory, if there is one: a batch touches few of its rows."""
+        static = self.model.static
+        return [static.table] if isinstance(static, StaticTable) and static.trained else []
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
-        """Adam for the weights; its lazy form for a co-trained table, of which a batch touches few rows."""
+        """Adam for the weights, and its lazy form for sparse parameters; set for as many trainers as the layout has."""
         train = self.config.train
-        static = self.model.static
-        sparse = [static.table] if isinstance(static, StaticTable) and static.trained else []
+        adam = scaled_adam(train.lr, self.config.run_layout.world, train.lr_scaling)
+        sparse = self.sparse_parameters()
         dense = [p for p in self.model.parameters() if p.requires_grad and not any(p is s for s in sparse)]
         optimizers: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(dense, lr=train.lr, weight_decay=train.weight_decay, fused=True)
+            torch.optim.AdamW(dense, weight_decay=train.weight_decay, fused=True, **adam)
         ]
-        return optimizers + ([torch.optim.SparseAdam(sparse, lr=train.lr)] if sparse else [])
+        return optimizers + ([torch.optim.SparseAdam(sparse, **adam)] if sparse else [])
 
-    def schedulers(self, optimizers: list[torch.optim.Optimizer]) -> list[LRScheduler]:
-        """One learning-rate schedule per optimiser, over all steps of all epochs; none for a constant rate."""
-        train = self.config.train
-        if train.schedule == "constant":
+    def schedulers(self, optimizers: list[torch.optim.Optimizer], steps: int) -> list[LRScheduler]:
+        """One learning-rate schedule per optimiser, over all ``steps`` of the run; none for a constant rate."""
+        if self.config.train.schedule == "constant":
             return []
-        steps = train.epochs * math.ceil(self.split.train / train.batch_size)
         return [LambdaLR(optimizer, lambda step: _warm_up_and_cosine(step / steps)) for optimizer in optimizers]
 
-    def score(self, batch: Batch) -> Tensor:
-        """Logits of each event's candidates, ``[B, C]`` (column 0 the true one); then the events enter the memory."""
-        rows = self.memory.read(batch.block.nodes)
-        updated = self.model.update(rows, self.builder.time, self.builder.edge_features)
-        h = self.model.embed(updated, batch.block, self.builder.edge_features)
+    def forward(self, rows: MemoryRows, batch: Batch) -> tuple[Tensor, Write]:
+        """Score a batch on the memory that was read for it.
+
+        Args:
+            rows: state of the batch's nodes as it was before the batch.
+            batch: the events and their candidates.
+
+        Returns:
+            Logits of each event's candidates, ``[B, C]`` (column 0 the true one), and what the events leave behind.
+        """
+        rows, time, features = self._mail(rows)
+        updated = self.model.update(rows, time, features)
+        h = self.model.embed(updated, *batch.inputs(self.builder.edge_features))
         logits = self.model.score(h, batch.source, batch.candidate, batch.pair_features)
-        own, after = rows_after_events(
-            rows, updated, batch.source_slot, batch.destination_slot, batch.event, self.builder.time
-        )
-        self.memory.write(batch.block.nodes[own], after)
+        own, after = rows_after_events(rows, updated, batch.source_slot, batch.destination_slot, batch.event, time)
+        return logits, Write(batch.block.nodes[own], after)
+
+    def _mail(self, rows: MemoryRows) -> tuple[MemoryRows, Tensor, Tensor]:
+        """Rows, and the tables of times and edge features that their ``mail_event`` points into."""
+        if self.builder.slice_features:
+            return mail_tables(rows, self._event_time, self.builder.edge_features, self.device)
+        return rows, self.builder.time, self.builder.edge_features
+
+    def score(self, batch: Batch) -> Tensor:
+        """Logits of each event's candidates, ``[B, C]``; then the events enter :attr:`memory`."""
+        logits, write = self.forward(self.memory.read(batch.block.nodes), batch)
+        self.memory.write(write.nodes, write.rows)
         return logits
+
+    @torch.no_grad()
+    def advance(self, start: int, stop: int) -> None:
+        """Let the events ``[start, stop)`` enter :attr:`memory`, scoring nothing."""
+        builder = self.builder
+        ends = torch.cat([builder.src[start:stop], builder.dst[start:stop]]).long()
+        nodes, slot = builder.compactor(ends)
+        rows, time, features = self._mail(self.memory.read(nodes))
+        updated = self.model.update(rows, time, features)
+        event = torch.arange(start, stop, device=self.device)
+        source, destination = slot.chunk(2)
+        own, after = rows_after_events(rows, updated, source, destination, event, time)
+        self.memory.write(nodes[own], after)
+
+    def seed(self, iteration: int, trainer: int) -> None:
+        """Set the random numbers of a trainer's step: a function of the run's seed, the iteration and the trainer.
+
+        So nothing of them has to be kept: an emulated trainer draws what a real one draws, and a resumed one what it
+        would have drawn.
+        """
+        value = mix(mix(mix(self.config.seed & (2**64 - 1)) ^ iteration) ^ trainer) & (2**63 - 1)
+        torch.default_generator.manual_seed(value)
+        if self.device.type == "cuda":
+            torch.cuda.default_generators[self.device.index or 0].manual_seed(value)
 
     def warm_up(self) -> None:
         """Let kernels compile (or load from their cache) by a step that leaves no trace."""
@@ -112,54 +171,39 @@ class StreamEngine:
         self.model.zero_grad(set_to_none=True)
         self.memory.reset()
 
-    def train_epoch(
-        self,
-        epoch: int,
-        optimizers: list[torch.optim.Optimizer],
-        schedulers: list[LRScheduler],
-        progress: Progress | None = None,
-    ) -> float:
-        """One pass over the training events from an empty memory; returns the mean loss per event."""
-        train = self.config.train
-        self.model.train()
-        self.memory.reset()
-        self.builder.sampler.seed = self.config.seed * 1_000_003 + epoch
-        total = torch.zeros((), device=self.device)
-        for start in range(0, self.split.train, train.batch_size):
-            stop = min(start + train.batch_size, self.split.train)
-            batch = self.builder.range(start, stop, train.negatives, seed=self.config.seed * 1_000_003 + epoch + 1)
-            for optimizer in optimizers:
-                optimizer.zero_grad(set_to_none=True)
-            loss = link_loss(self.score(batch))
-            loss.backward()
-            for optimizer in optimizers:
-                optimizer.step()
-            for scheduler in schedulers:
-                scheduler.step()
-            total += loss.detach() * (stop - start)
-            if progress:
-                progress.advance(stop - start)
-        return float(total) / self.split.train
-
     @torch.no_grad()
-    def evaluate(self, part: str, progress: Progress | None = None) -> Scores:
-        """Score the events of a part; the memory, which must stand at its start, goes on to its end."""
+    def evaluate(self, part: str, progress: Progress | None = None, ranks: Ranks | None = None) -> Scores:
+        """Score the events of a part; the memory, which must stand at its start, goes on to its end.
+
+        The memory takes the events in by itself, without their candidates, which is a small part of the work. So ranks
+        can share the scoring: each walks through all batches and scores every ``world``-th of them.
+
+        Args:
+            part: ``"val"`` or ``"test"``.
+            progress: told of each batch.
+            ranks: all of which call this with equal weights and memory, or None.
+        """
         config, (first, last) = self.config.eval, self.split.range(part)
+        ranks = ranks or Ranks()
         self.model.eval()
         self.builder.sampler.seed = config.seed
-        collector = ScoreCollector()
-        for start in range(first, last, self.config.eval_batch_size):
+        scores = ScoreTable(last - first)
+        for index, start in enumerate(range(first, last, self.config.eval_batch_size)):
             stop = min(start + self.config.eval_batch_size, last)
-            batch = self.builder.range(start, stop, config.negatives, config.seed, config.exclude_own)
-            collector.add(self.score(batch))
+            if index % ranks.world == ranks.rank:
+                batch = self.builder.range(start, stop, config.negatives, config.seed, config.exclude_own)
+                logits, _ = self.forward(self.memory.read(batch.block.nodes), batch)
+                scores.add(start - first, logits)
+            self.advance(start, stop)
             if progress:
                 progress.advance(stop - start)
-        return collector.scores()
+        ranks.sum(scores.columns)
+        return scores.scores()
 
     def evaluate_rules(self, part: str, batch_size: int = 4096) -> dict[str, Scores]:
         """Score the same events and negatives by every rule. EdgeBank's time window is as long as the part lasts."""
         config, builder, (first, last) = self.config.eval, self.builder, self.split.range(part)
-        collectors = {name: ScoreCollector() for name in RULES}
+        tables = {name: ScoreTable(last - first) for name in RULES}
         window = builder.time[last - 1] - builder.time[first]
         for start in range(first, last, batch_size):
             event = torch.arange(start, min(start + batch_size, last), device=self.device)
@@ -170,14 +214,33 @@ class StreamEngine:
             query = [x[:, None].expand_as(candidate).reshape(-1) for x in (src, time, oldest)]
             for name, rule in RULES.items():
                 score = rule(self.history, query[0], candidate.reshape(-1), query[1], query[2])
-                collectors[name].add(score.view_as(candidate))
-        return {name: collector.scores() for name, collector in collectors.items()}
+                tables[name].add(start - first, score.view_as(candidate))
+        return {name: table.scores() for name, table in tables.items()}
 
     def new_node_events(self, part: str) -> Tensor:
         """Mask of the part's events that touch a node no training event touches, ``[events of the part]``."""
         new = torch.from_numpy(self.stream.new_nodes(self.split))
         start, stop = self.split.range(part)
         return new[self.builder.src[start:stop].long().cpu()] | new[self.builder.dst[start:stop].long().cpu()]
+
+
+def scaled_adam(lr: float, world: int, rule: str) -> dict[str, Any]:
+    """Adam's settings when each step averages the gradients of ``world`` times as many events.
+
+    Args:
+        lr: for one trainer.
+        world: trainers.
+        rule: ``"sqrt"`` follows the stochastic differential equation that Adam approximates (Malladi et al. 2022,
+            arXiv 2205.10287, scaling rule 5.3): the rate grows with the square root, and the averages forget as fast
+            per event as before. ``"linear"`` is the rule for SGD, as in DistTGL; ``"none"`` changes nothing.
+    """
+    beta1, beta2, eps = 0.9, 0.999, 1e-8
+    if rule == "linear":
+        lr *= world
+    elif rule == "sqrt":
+        lr, eps = lr * world**0.5, eps / world**0.5
+        beta1, beta2 = (max(0.0, 1 - world * (1 - beta)) for beta in (beta1, beta2))
+    return {"lr": lr, "betas": (beta1, beta2), "eps": eps}
 
 
 def _warm_up_and_cosine(done: float) -> float:

@@ -36,17 +36,26 @@ class Scores:
         return result
 
 
-class ScoreCollector:
-    """Gathers the scores of batches."""
+class ScoreTable:
+    """Takes the scores of the batches of a part, in any order.
 
-    def __init__(self) -> None:
-        self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    Args:
+        num_events: B, events of the part.
 
-    def add(self, logits: Tensor) -> None:
-        """Take a batch's scores, ``[B, C]``, column 0 being the true destination."""
+    Attributes:
+        columns: reciprocal rank, score of the true destination and of the first negative, ``[3, B]``, float64; zeros
+            where nothing was added yet, so that tables of several ranks add up to the whole.
+    """
+
+    def __init__(self, num_events: int) -> None:
+        self.columns = torch.zeros(3, num_events, dtype=torch.float64)
+
+    def add(self, start: int, logits: Tensor) -> None:
+        """Take the scores ``[b, C]`` of the events from ``start`` on, column 0 being the true destination."""
         rank = reciprocal_ranks(logits[:, 0], logits[:, 1:])
-        self._parts.append((rank.double().cpu(), logits[:, 0].cpu(), logits[:, 1].cpu()))
+        columns = torch.stack([rank.double(), logits[:, 0].double(), logits[:, 1].double()])
+        self.columns[:, start : start + len(logits)] = columns.cpu()
 
     def scores(self) -> Scores:
-        """All of them, in order."""
-        return Scores(*(torch.cat(column) for column in zip(*self._parts, strict=True)))
+        """All of them."""
+        return Scores(*self.columns)

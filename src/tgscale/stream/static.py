@@ -133,7 +133,8 @@ def pretrain_table(config: TrainConfig, stream: EventStream, split: Split, build
             for event in order.split(static.batch_size):
                 seed = ~(config.seed * 1_000_003 + epoch)
                 batch = builder.events(event, config.train.negatives, seed, with_pairs=False)
-                h = model.embed(no_memory.expand(len(batch.block.nodes), -1), batch.block, builder.edge_features)
+                block, features = batch.inputs(builder.edge_features)
+                h = model.embed(no_memory.expand(len(block.nodes), -1), block, features)
                 loss = link_loss(model.score(h, batch.source, batch.candidate))
                 for optimizer in optimizers:
                     optimizer.zero_grad()

@@ -1,18 +1,27 @@
-"""A whole run: train, validate after each epoch, keep the best weights with their memory, test, write the result."""
+"""A whole run: train, validate after each sweep, keep the best weights with their memory, test, write the result."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import sys
 import time
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from tgscale.data.store import fingerprint, open_stream
 from tgscale.errors import ConfigError, RunError
 from tgscale.stream.config import TrainConfig, replace
 from tgscale.stream.engine import StreamEngine
-from tgscale.train.checkpoint import Checkpointer, rng_state, set_rng_state
+from tgscale.stream.launch import check_layout, check_room, place_memories, plan_layout
+from tgscale.stream.loop import TrainingLoop
+from tgscale.stream.pipeline import hidden_share
+from tgscale.stream.schedule import Schedule
+from tgscale.train.checkpoint import Checkpointer
 from tgscale.train.config_io import from_dict, to_dict
+from tgscale.train.distributed import Ranks
 from tgscale.train.environment import (
     describe_environment,
     find_device,
@@ -21,14 +30,17 @@ from tgscale.train.environment import (
     set_threads,
 )
 from tgscale.train.progress import Progress
-from tgscale.train.rundir import RunDirectory
+from tgscale.train.rundir import CONFIG, RunDirectory
+from tgscale.train.trace import Trace, write_timeline
 
-EPOCHS, BEST = "epochs", "best"
+STEPS, BEST, TIMELINE = "steps", "best", "timeline.json"
 TIES = "half (mean of the optimistic and the pessimistic rank)"
 
 
 def train_stream(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
     """Train and evaluate as ``config`` says.
+
+    A process that ``torchrun`` started is one trainer among ``WORLD_SIZE``, and all of them call this.
 
     Args:
         config: all choices; ``config.data`` is the data directory, ``config.run`` the run directory.
@@ -41,29 +53,79 @@ def train_stream(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
     Raises:
         TgscaleError: data, options or run directory that cannot be used; raised before any work.
     """
-    if resume and config != load_config(config.run):
-        raise ConfigError(f"{config.run} was begun with other options: go on with those, or give another --run.")
-    device = find_device(config.device)
+    ranks = Ranks.from_environment()
     set_threads(config.threads)
-    stream = open_stream(config.data)
     # Absolute, so that the run finds its data from anywhere.
     config = dataclasses.replace(config, data=config.data.expanduser().absolute())
-    with RunDirectory.open(config.run) if resume else RunDirectory.create(config.run, to_dict(config)) as run:
-        started = bool(Checkpointer(run.checkpoints / EPOCHS).steps())
-        if started:
-            check_data(config, Checkpointer(run.checkpoints / BEST).load()[1])
-        engine = StreamEngine(config, stream, device, pretrain=not started)
-        trainer = _Trainer(config, engine, run)
+    with ranks.connected(), contextlib.ExitStack() as stack:
+        starters = sorted(set(ranks.gather_objects(ranks.starter)))
+        resume = resume or _began_before(config, ranks, starters)
+        with ranks.together():
+            device = find_device(config.device, ranks.local_rank if ranks.world > 1 else None)
+            stream = open_stream(config.data)
+            if resume:
+                config = _same_options(config)
+            layout = plan_layout(config, stream, ranks) if ranks.is_first else None
+        config = dataclasses.replace(config, layout=ranks.broadcast_object(layout))
+        with ranks.together():
+            check_layout(config, ranks)
+            check_room(config, stream, device, ranks)
+        run = None
+        with ranks.together():
+            if ranks.is_first:
+                holder = ", ".join(starters)
+                if resume:
+                    run = RunDirectory.open(config.run, holder)
+                else:
+                    run = RunDirectory.create(config.run, to_dict(config), holder)
+                stack.enter_context(run)
+        with ranks.together():
+            if RunDirectory.holder_of(config.run) != ", ".join(starters):
+                raise RunError(
+                    f"{config.run} is not seen here: the run directory must lie on a file system that all share."
+                )
+        started = ranks.broadcast_object(bool(saved_steps(config.run)))
+        engine = StreamEngine(config, stream, device, pretrain=not started and ranks.is_first)
+        trainer = stack.enter_context(contextlib.closing(_Trainer(config, engine, run, ranks)))
         if started:
             trainer.load()
-        elif resume:  # killed within its first epoch: begin again
+        elif resume and run:  # killed before its first checkpoint: begin again
             run.truncate_metrics(0)
+        if resume and run and not config.quiet:
+            print(f"going on from iteration {trainer.loop.iteration:,}", file=sys.stderr)
         return trainer.fit()
+
+
+def _began_before(config: TrainConfig, ranks: Ranks, starters: list[str]) -> bool:
+    """Whether these ranks are there once more, started again by a ``torchrun`` that began this run.
+
+    Rank 0 looks, so that no other machine remembers the run directory as one that is not there.
+    """
+    found = False
+    if any(ranks.gather_objects(ranks.restarts)) and ranks.is_first:
+        holder = RunDirectory.holder_of(config.run).split(", ")
+        found = bool(set(holder) & set(starters)) and (config.run / CONFIG).exists()
+    return ranks.broadcast_object(found)
+
+
+def _same_options(config: TrainConfig) -> TrainConfig:
+    """The options that a run was begun with, which must be those of now; ``auto`` has become a layout."""
+    begun = load_config(config.run)
+    if config.layout == "auto":
+        config = dataclasses.replace(config, layout=begun.layout)
+    if config != begun:
+        raise ConfigError(f"{config.run} was begun with other options: go on with those, or give another --run.")
+    return begun
 
 
 def resume(run: Path | str) -> dict[str, Any]:
     """Go on with an interrupted run; see :func:`train_stream`."""
     return train_stream(load_config(Path(run)), resume=True)
+
+
+def saved_steps(run: Path) -> list[int]:
+    """Iterations of the checkpoints from which a run can go on, oldest first."""
+    return Checkpointer(RunDirectory.checkpoints_of(run) / STEPS).steps()
 
 
 def load_config(run: Path) -> TrainConfig:
@@ -105,6 +167,8 @@ def evaluate(
         config = replace(config, eval__protocol=protocol)
     set_threads(config.threads)
     _, best = Checkpointer(RunDirectory.checkpoints_of(Path(run)) / BEST).load()
+    if not best:
+        raise RunError(f"{config.run} holds no validated weights: train for longer first.")
     check_data(config, best)
     engine = StreamEngine(config, open_stream(config.data), find_device(device or config.device), pretrain=False)
     restore_best(engine, best)
@@ -117,15 +181,13 @@ def evaluate(
     }
 
 
-def check_data(config: TrainConfig, best: dict[str, Any]) -> None:
-    """Refuse a run without a best checkpoint, and data that are not those it was trained on.
+def check_data(config: TrainConfig, state: dict[str, Any]) -> None:
+    """Refuse data that are not those that a checkpoint was trained on.
 
     Raises:
         RunError: as said.
     """
-    if not best:
-        raise RunError(f"{config.run} holds no finished epoch: train for longer first.")
-    if best["data"] != fingerprint(config.data):
+    if state["data"] != fingerprint(config.data):
         raise RunError(f"{config.data} is not what {config.run} was trained on: the data were made anew since then.")
 
 
@@ -135,13 +197,18 @@ def restore_best(engine: StreamEngine, state: dict[str, Any]) -> None:
     engine.memory.load_state_dict(state["memory"])
 
 
-def evaluate_parts(engine: StreamEngine, parts: tuple[str, ...], quiet: bool) -> dict[str, dict[str, float | None]]:
-    """Walk through the parts in order, memory going on from one to the next; metrics of each."""
-    results = {}
+def evaluate_parts(
+    engine: StreamEngine, parts: tuple[str, ...], quiet: bool, ranks: Ranks | None = None
+) -> dict[str, dict[str, float | None]]:
+    """Walk through the parts in order, memory going on from one to the next; metrics of each, the same on all ranks."""
+    ranks, results = ranks or Ranks(), {}
     for part in parts:
         start, stop = engine.split.range(part)
         with Progress(stop - start, part, quiet=quiet) as progress:
-            results[part] = engine.evaluate(part, progress).summary(engine.new_node_events(part))
+            scores = engine.evaluate(part, progress, ranks)
+        with ranks.together():
+            summary = scores.summary(engine.new_node_events(part)) if ranks.is_first else {}
+        results[part] = ranks.broadcast_object(summary)  # processors may round differently, and all must agree
     return results
 
 
@@ -167,85 +234,187 @@ def describe_protocol(engine: StreamEngine) -> dict[str, Any]:
 
 
 class _Trainer:
-    """The state of a run while it runs."""
+    """The state of a run while it runs, on one of its ranks; ``run`` is None on all but the first."""
 
-    def __init__(self, config: TrainConfig, engine: StreamEngine, run: RunDirectory) -> None:
-        self.config, self.engine, self.run = config, engine, run
+    def __init__(self, config: TrainConfig, engine: StreamEngine, run: RunDirectory | None, ranks: Ranks) -> None:
+        self.config, self.engine, self.run, self.ranks = config, engine, run, ranks
         self.data = fingerprint(config.data)
-        self.optimizers = engine.optimizers()
-        self.schedulers = engine.schedulers(self.optimizers)
-        self.epochs = Checkpointer(run.checkpoints / EPOCHS, keep=config.keep_checkpoints)
-        self.best = Checkpointer(run.checkpoints / BEST, keep=1)
-        self.epoch = 0
-        self.best_epoch, self.best_mrr = -1, -1.0
-        self.seconds: list[float] = []
+        engine.warm_up()
+        ranks.broadcast(list(engine.model.state_dict().values()))  # a table that was pre-trained, above all
+        self.schedule = Schedule.of(config, engine.split.train)
+        synchronize = torch.cuda.synchronize if engine.device.type == "cuda" else None
+        self.trace = Trace(config.profile, synchronize)
+        self.backend, memories = place_memories(config, engine, ranks)
+        self.loop = TrainingLoop(engine, self.schedule, memories, ranks, self.trace)
+        checkpoints = RunDirectory.checkpoints_of(config.run)
+        self.steps = Checkpointer(checkpoints / STEPS, config.keep_checkpoints, ranks)
+        self.best = Checkpointer(checkpoints / BEST, keep=1)
+        self.events = 0
+        self.validations = 0
+        self.best_validation, self.best_epoch, self.best_mrr = 0, 0.0, -1.0
+        self.seconds: list[float] = [0.0]
+        self.own_seconds = 0.0
+
+    def close(self) -> None:
+        self.loop.close()
 
     def fit(self) -> dict[str, Any]:
-        self.engine.warm_up()
+        if self.loop.iteration == 0 and self.schedule.warm:
+            self.loop.replay()
         patience = self.config.train.patience
-        while self.epoch < self.config.train.epochs and not (patience and self.epoch - self.best_epoch > patience):
-            self._one_epoch()
+        while self.loop.iteration < self.schedule.iterations:
+            self._one_sweep()
+            if patience and self.validations - self.best_validation >= patience:
+                break
         return self._finish()
 
-    def _one_epoch(self) -> None:
-        config, engine = self.config, self.engine
-        label = f"epoch {self.epoch + 1}/{config.train.epochs}"
-        began = time.perf_counter()
-        with Progress(engine.split.train, label, quiet=config.quiet) as progress:
-            loss = engine.train_epoch(self.epoch, self.optimizers, self.schedulers, progress)
-        self.seconds.append(time.perf_counter() - began)
-        memory = engine.memory.state_dict()
-        val = evaluate_parts(engine, ("val",), config.quiet)["val"]
-        self.run.log(
-            "epoch",
-            epoch=self.epoch + 1,
-            loss=loss,
-            seconds=self.seconds[-1],
-            events_per_second=engine.split.train / self.seconds[-1],
-            val_seconds=time.perf_counter() - began - self.seconds[-1],
-            **{f"val_{name}": value for name, value in val.items()},
-        )
-        if val["mrr"] > self.best_mrr:  # type: ignore[operator]
-            self.best_mrr, self.best_epoch = float(val["mrr"]), self.epoch  # type: ignore[arg-type]
-            state = {"model": engine.model.state_dict(), "memory": memory, "data": self.data}
-            self.best.save(self.epoch + 1, state)
-        self.epoch += 1
+    @property
+    def epochs_done(self) -> float:
+        """Traversed events over training events."""
+        done = self.events / self.schedule.num_events
+        return int(done) if done.is_integer() else done
+
+    def _one_sweep(self) -> None:
+        """Train until the memory has come to the end of the stream, then validate."""
+        first = last = self.loop.iteration
+        while not self.schedule.ends_sweep(last):
+            last += 1
+        events = sum(self.schedule.events(t) for t in range(first, last + 1))
+        quiet = self.config.quiet or not self.ranks.is_first
+        with Progress(events, self._label(events), quiet=quiet) as progress:
+            every = self.config.checkpoint_every or last + 1
+            for stop in [*range(first - first % every + every, last + 1, every), last + 1]:
+                self._train(stop, progress)
+                if stop <= last:
+                    self._save()
+        self._validate()
         self._save()
 
+    def _label(self, events: int) -> str:
+        done, total = self.epochs_done, self.config.train.epochs
+        after = done + events / self.schedule.num_events
+        return f"epoch {after:.0f}/{total}" if after - done == 1 else f"epochs {done:.3g} to {after:.3g} of {total}"
+
+    def _train(self, stop: int, progress: Progress) -> None:
+        began = time.perf_counter()
+        first = self.loop.iteration
+        self.loop.run(stop, progress)
+        self.events += sum(self.schedule.events(t) for t in range(first, stop))
+        seconds = time.perf_counter() - began
+        self.seconds[-1] += seconds
+        self.own_seconds += seconds
+
+    def _validate(self) -> None:
+        loss, seconds = self.loop.mean_loss(), self.seconds[-1]
+        self._take_memory()
+        memory = self.engine.memory.state_dict()
+        began = time.perf_counter()
+        val = evaluate_parts(self.engine, ("val",), self.config.quiet or not self.ranks.is_first, self.ranks)["val"]
+        self.validations += 1
+        mrr = val["mrr"]
+        assert mrr is not None
+        better = mrr > self.best_mrr
+        if better:
+            self.best_mrr, self.best_epoch, self.best_validation = mrr, self.epochs_done, self.validations
+        line = {
+            "iteration": self.loop.iteration,
+            "epoch": self.epochs_done,
+            "loss": loss,
+            "seconds": seconds,
+            "events_per_second": self.events / sum(self.seconds),
+            "val_seconds": time.perf_counter() - began,
+            **{f"val_{name}": value for name, value in val.items()},
+        }
+        with self.ranks.together():
+            if self.run:
+                self.run.log("epoch", **line)
+                if better:
+                    state = {"model": self.engine.model.state_dict(), "memory": memory, "data": self.data}
+                    self.best.save(self.loop.iteration, state)
+        self.seconds.append(0.0)
+
+    def _take_memory(self) -> None:
+        """Take copy 0 of the memory over for evaluation, as it is at the end of the training events."""
+        engine, schedule = self.engine, self.schedule
+        state = self.loop.memory_of(0) if self.ranks.is_first else None
+        if state:
+            engine.memory.load_state_dict(state)
+        self.ranks.broadcast(list(vars(engine.memory.state).values()))
+        size = schedule.layout.minibatch * schedule.batch_size
+        position = min(self.loop.iteration, schedule.positions)
+        if position % schedule.num_global_batches:  # the run ends in the middle of the stream
+            engine.model.eval()
+            for start in range(position % schedule.num_global_batches * size, schedule.num_events, size):
+                engine.advance(start, min(start + size, schedule.num_events))
+
     def _save(self) -> None:
-        self.epochs.save(
-            self.epoch,
-            {
-                "model": self.engine.model.state_dict(),
-                "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-                "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
-                "rng": rng_state(),
-                "epoch": self.epoch,
+        state: dict[str, Any] = {"data": self.data, "own": self.loop.state_dict()}
+        if self.ranks.is_first:
+            state["shared"] = self.loop.shared_state() | {
+                "events": self.events,
+                "validations": self.validations,
+                "best_validation": self.best_validation,
                 "best_epoch": self.best_epoch,
                 "best_mrr": self.best_mrr,
                 "seconds": self.seconds,
-            },
-        )
+            }
+        self.steps.save(self.loop.iteration, state)
 
     def load(self) -> None:
         """Go back to where the newest checkpoint was written."""
-        _, state = self.epochs.load()
-        self.engine.model.load_state_dict(state["model"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        for scheduler, saved in zip(self.schedulers, state["schedulers"], strict=True):
-            scheduler.load_state_dict(saved)
-        set_rng_state(state["rng"])
-        self.epoch, self.best_epoch, self.best_mrr = state["epoch"], state["best_epoch"], state["best_mrr"]
-        self.seconds = list(state["seconds"])
-        self.run.truncate_metrics(self.epoch)
+        _, state = self.steps.load()
+        with self.ranks.together():
+            check_data(self.config, state)
+        shared = self.ranks.broadcast_object(state.get("shared"))
+        self.loop.load(shared, state["own"])
+        self.events, self.validations = shared["events"], shared["validations"]
+        self.best_validation, self.best_epoch = shared["best_validation"], shared["best_epoch"]
+        self.best_mrr, self.seconds = shared["best_mrr"], list(shared["seconds"])
+        if self.run:
+            self.run.truncate_metrics(self.loop.iteration)
+
+    def _load_best(self) -> dict[str, Any]:
+        step, state = self.best.load()
+        if step is None:
+            raise RunError(f"{self.best.folder} holds no weights any more: start again with another --run.")
+        return state
 
     def _finish(self) -> dict[str, Any]:
-        config, engine = self.config, self.engine
-        restore_best(engine, self.best.load()[1])
-        metrics = evaluate_parts(engine, ("val", "test"), config.quiet)
-        stream = engine.stream
-        result = {
+        config, engine, ranks = self.config, self.engine, self.ranks
+        self.loop.close()
+        with ranks.together():
+            if ranks.is_first:
+                restore_best(engine, self._load_best())
+        ranks.broadcast([*engine.model.state_dict().values(), *vars(engine.memory.state).values()])
+        metrics = evaluate_parts(engine, ("val", "test"), config.quiet or not ranks.is_first, ranks)
+        timelines = ranks.gather_objects(self.trace.events() if config.profile else [])
+        processes = ranks.gather_objects(self._process())
+        result = ranks.broadcast_object(self._result(metrics, processes) if self.run else None)
+        if self.run:
+            if config.profile:
+                names = [f"trainer {rank}" for rank in range(ranks.world)]
+                write_timeline(self.run.path / TIMELINE, list(zip(names, timelines, strict=True)))
+            self.run.write_result(result)
+        return result
+
+    def _process(self) -> dict[str, Any]:
+        """What this process did and what that took, since it began."""
+        totals, loop = self.trace.totals(), self.loop
+        return {
+            "iterations": loop.steps,
+            "seconds": self.own_seconds,
+            "time": {name: seconds for name, (seconds, _) in totals.items()},
+            "rows_read": loop.rows_read,
+            "rows_written": loop.rows_written,
+            "batches_hidden": hidden_share(totals) if self.config.pipeline.depth else 0.0,
+            "batch_cache": loop.cache.report() if loop.cache else None,
+            "peak_memory_bytes": peak_memory_bytes(),
+            "peak_cuda_memory_bytes": peak_cuda_memory_bytes(),
+        }
+
+    def _result(self, metrics: dict[str, Any], processes: list[dict[str, Any]]) -> dict[str, Any]:
+        config, engine, stream = self.config, self.engine, self.engine.stream
+        return {
             "task": "link prediction",
             "model": "tgn",
             "data": {"name": stream.name, "events": stream.num_events, "nodes": stream.num_nodes},
@@ -255,15 +424,22 @@ class _Trainer:
             "test": metrics["test"],
             "baselines": summarize_rules(engine, "test"),
             "train": {
-                "epochs": self.epoch,
-                "best_epoch": self.best_epoch + 1,
-                "seconds_per_epoch": self.seconds,
-                "events_per_second": engine.split.train * len(self.seconds) / sum(self.seconds),
-                "peak_memory_bytes": peak_memory_bytes(),
-                "peak_cuda_memory_bytes": peak_cuda_memory_bytes(),
+                "layout": str(config.run_layout),
+                "emulated": config.emulate is not None,
+                "memory_backend": self.backend,
+                "ranks": self.ranks.world,
+                "machines": self.ranks.machines,
+                "iterations": self.loop.iteration,
+                "epochs": self.epochs_done,
+                "best_epoch": self.best_epoch,
+                "seconds": sum(self.seconds),
+                "seconds_per_sweep": self.seconds[:-1],
+                "events_per_second": self.events / sum(self.seconds),
+                "profiled": config.profile,
+                "processes": processes,
+                "peak_memory_bytes": max(each["peak_memory_bytes"] for each in processes),
+                "peak_cuda_memory_bytes": max(each["peak_cuda_memory_bytes"] for each in processes),
                 "parameters": sum(p.numel() for p in engine.model.parameters() if p.requires_grad),
             },
             "environment": describe_environment(),
         }
-        self.run.write_result(result)
-        return result

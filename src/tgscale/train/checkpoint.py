@@ -1,19 +1,22 @@
 """Checkpoints: a nested state, written all or nothing, the newest few kept.
 
-The tensors go through ``torch.distributed.checkpoint``, each rank into a shard of its own. Its default storage keeps
-its index, and everything that is not a tensor, as pickles, and unpickling a file that came from somebody else runs
-their code. So its safetensors storage is used, which holds tensors and nothing else; the rest of the state (structure,
-numbers, strings) is JSON beside it, with the SHA-256 of every shard. Nothing here unpickles anything.
+The tensors go through ``torch.distributed.checkpoint``, each rank's into a folder of its own: what a rank holds (its
+memory copy) is its own, so nothing has to be planned across ranks. Its default storage keeps its index, and everything
+that is not a tensor, as pickles, and unpickling a file that came from somebody else runs their code. So its safetensors
+storage is used, which holds tensors and nothing else; the rest of the state (structure, numbers, strings) is JSON
+beside it, with the SHA-256 of every shard. Nothing here unpickles anything.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import shutil
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from tgscale.data.files import sync_folder, write_atomically
 from tgscale.errors import RunError
+from tgscale.train.distributed import Ranks
 
 logger = logging.getLogger(__name__)
 
@@ -35,24 +39,25 @@ PREFIX = "step-"
 
 
 class Checkpointer:
-    """Saves and loads states by step; one folder per step.
+    """Saves and loads states by step; one folder per step, and in it one per rank.
 
     A state is a nested dict (keys: strings or ints), list or tuple of tensors, numbers, strings, bools and None, such
     as the ``state_dict`` of a module or an optimiser.
 
     Args:
-        folder: where the checkpoints lie; made by the first save.
+        folder: where the checkpoints lie; made by the first save. All ranks must see it.
         keep: how many of the newest are kept.
+        ranks: the processes that save and load together, each its own state; this process alone unless given.
     """
 
-    def __init__(self, folder: Path | str, keep: int = 2) -> None:
+    def __init__(self, folder: Path | str, keep: int = 2, ranks: Ranks | None = None) -> None:
         if keep < 1:
             raise ValueError(f"keep is {keep}: at least one checkpoint must be kept")
-        self.folder, self.keep = Path(folder), keep
+        self.folder, self.keep, self.ranks = Path(folder), keep, ranks or Ranks()
 
     def steps(self) -> list[int]:
         """Steps of all checkpoints, oldest first, damaged ones included."""
-        names = (entry.name for entry in self.folder.glob(f"{PREFIX}*"))
+        names = [entry.name for entry in self.folder.glob(f"{PREFIX}*")]
         return sorted(int(name.removeprefix(PREFIX)) for name in names if name.removeprefix(PREFIX).isdigit())
 
     def save(self, step: int, state: dict[str, Any]) -> None:
@@ -60,33 +65,39 @@ class Checkpointer:
 
         Raises:
             TypeError: the state holds something that is neither a tensor nor a plain value.
-            RunError: it cannot be written, for want of room or of permission.
+            RunError: it cannot be written, for want of room or of permission; on all ranks.
         """
         tensors: dict[str, Tensor] = {}
         structure = _encode(state, "", tensors)
         partial = self.folder / f".{PREFIX}{step}.tmp"
-        shutil.rmtree(partial, ignore_errors=True)
         try:
-            partial.mkdir(parents=True)
-            _save_tensors(tensors, partial)
-            files = {file.name: _describe(file) for file in sorted(partial.iterdir())}
-            write_atomically(partial / STATE, json.dumps({"step": step, "state": structure, "files": files}))
-            self._publish(partial, self._path(step))
-        except (OSError, CheckpointException) as error:
-            raise RunError(
-                f"checkpoint {self._path(step)} cannot be written ({_reason(error)}). Make room or check permissions, "
-                "then go on with --resume: the checkpoints of before are as they were."
-            ) from error
+            with self._writing(step):
+                if self.ranks.is_first:
+                    shutil.rmtree(partial, ignore_errors=True)
+                    partial.mkdir(parents=True)
+            own = partial / _shard(self.ranks.rank)
+            with self._writing(step):
+                own.mkdir()
+                _save_tensors(tensors, own)
+                files = {f"{own.name}/{file.name}": _describe(file) for file in sorted(own.iterdir())}
+            entries = self.ranks.gather_objects({"state": structure, "files": files})
+            with self._writing(step):
+                if self.ranks.is_first:
+                    write_atomically(partial / STATE, json.dumps({"step": step, "ranks": entries}))
+                    self._publish(partial, self._path(step))
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
-        for old in self.steps()[: -self.keep]:
-            shutil.rmtree(self._path(old))
+            if self.ranks.is_first:
+                shutil.rmtree(partial, ignore_errors=True)
+        if self.ranks.is_first:
+            for old in self.steps()[: -self.keep]:
+                shutil.rmtree(self._path(old))
 
     def load(self, step: int | None = None) -> tuple[int | None, dict[str, Any]]:
-        """Read a state; its tensors are on the CPU.
+        """Read this rank's state; its tensors are on the CPU.
 
         Args:
-            step: which one; the newest unless given. Damaged ones are then passed over, with a warning.
+            step: which one; the newest unless given. Those that are damaged for any rank are then passed over, with a
+                warning.
 
         Returns:
             Step and state; ``(None, {})`` when there is no checkpoint at all.
@@ -95,18 +106,35 @@ class Checkpointer:
             RunError: the step that was asked for is missing or damaged, or all checkpoints are damaged.
         """
         if step is not None:
-            return step, _read(self._path(step))
-        steps = self.steps()
+            return step, self._read(step)
+        steps = self.ranks.broadcast_object(self.steps())
         for candidate in reversed(steps):
             try:
-                return candidate, _read(self._path(candidate))
+                return candidate, self._read(candidate)
             except RunError as error:
-                logger.warning("%s Trying the one before it.", error)
+                if self.ranks.is_first:
+                    logger.warning("%s Trying the one before it.", error)
         if steps:
             raise RunError(
                 f"all {len(steps)} checkpoints in {self.folder} are damaged: start again with another --run."
             )
         return None, {}
+
+    def _read(self, step: int) -> dict[str, Any]:
+        with self.ranks.together():
+            state = _read(self._path(step), self.ranks)
+        return state
+
+    @contextlib.contextmanager
+    def _writing(self, step: int) -> Iterator[None]:
+        with self.ranks.together():
+            try:
+                yield
+            except (OSError, CheckpointException) as error:
+                raise RunError(
+                    f"checkpoint {self._path(step)} cannot be written ({_reason(error)}). Make room or check "
+                    "permissions, then go on with --resume: the checkpoints of before are as they were."
+                ) from error
 
     def _path(self, step: int) -> Path:
         return self.folder / f"{PREFIX}{step:08d}"
@@ -116,20 +144,6 @@ class Checkpointer:
             shutil.rmtree(path)
         os.rename(partial, path)
         sync_folder(self.folder)
-
-
-def rng_state() -> dict[str, Any]:
-    """The states of torch's random generators, of the CPU and of the GPUs in use."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    return {"cpu": torch.get_rng_state(), "cuda": cuda}
-
-
-def set_rng_state(state: dict[str, Any]) -> None:
-    """Set them to what :func:`rng_state` returned. States of GPUs that are not there are passed over."""
-    torch.set_rng_state(state["cpu"])
-    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    for index, one in enumerate(state["cuda"][:there]):
-        torch.cuda.set_rng_state(one, index)
 
 
 def _encode(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
@@ -200,17 +214,26 @@ def _describe(file: Path) -> dict[str, Any]:
         return {"bytes": file.stat().st_size, "sha256": hashlib.file_digest(handle, "sha256").hexdigest()}
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, ranks: Ranks) -> dict[str, Any]:
     try:
-        saved = json.loads((path / STATE).read_text(encoding="utf-8"))
-        wrong = [name for name, entry in saved["files"].items() if _describe(path / name) != entry]
+        saved = json.loads((path / STATE).read_text(encoding="utf-8"))["ranks"]
+        if len(saved) != ranks.world:
+            raise RunError(
+                f"checkpoint {path} is of {len(saved)} ranks, and now there are {ranks.world}: start as many."
+            )
+        entry = saved[ranks.rank]
+        wrong = [name for name, is_ in entry["files"].items() if _describe(path / name) != is_]
         if wrong:
             raise RunError(f"checkpoint {path} is damaged: {wrong[0]} is not what was written.")
-        return _decode(saved["state"], _load_tensors(path))
+        return _decode(entry["state"], _load_tensors(path / _shard(ranks.rank)) if entry["files"] else {})
     except FileNotFoundError as error:
         raise RunError(f"checkpoint {path} is missing or incomplete: {error.filename} not found.") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError, CheckpointException) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, SafetensorError, CheckpointException) as error:
         raise RunError(f"checkpoint {path} is damaged ({_reason(error)}).") from error
+
+
+def _shard(rank: int) -> str:
+    return f"rank-{rank:05d}"
 
 
 def _reason(error: BaseException) -> str:

@@ -20,8 +20,12 @@ import tgscale
 from tgscale.errors import ConfigError
 
 
-def find_device(name: str) -> torch.device:
+def find_device(name: str, local_rank: int | None = None) -> torch.device:
     """The device called ``auto`` (a GPU when there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Args:
+        name: as said.
+        local_rank: number of this process among several on this machine: ``auto`` and ``cuda`` give each its own GPU.
 
     Raises:
         ConfigError: another name, or a GPU that is not there.
@@ -29,6 +33,13 @@ def find_device(name: str) -> torch.device:
     count = _gpus()
     if name == "auto":
         name = "cuda" if count else "cpu"
+    if name == "cuda" and count and local_rank is not None:
+        if local_rank >= count:
+            raise ConfigError(
+                f"there are {count} GPUs on this machine and more trainers than that: start {count} per machine, or "
+                "use --device cpu."
+            )
+        name = f"cuda:{local_rank}"
     there = ["auto", "cpu"] + (["cuda"] if count else []) + [f"cuda:{i}" for i in range(count)]
     if name not in there:
         why = "" if count or not name.startswith("cuda") else " No GPU was found, or torch was built without CUDA."
@@ -63,6 +74,16 @@ def peak_memory_bytes() -> int:
                 return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def free_memory_bytes() -> int:
+    """Main memory that new programs can take without swapping, in bytes."""
+    info = Path("/proc/meminfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def peak_cuda_memory_bytes() -> int:

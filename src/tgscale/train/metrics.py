@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
 from tgscale.errors import RunError
 
@@ -49,6 +48,8 @@ def ap_auc(positive: Tensor, negative: Tensor) -> tuple[float, float]:
     Raises:
         RunError: a score is NaN.
     """
+    from torchmetrics.functional.classification import binary_auroc, binary_average_precision  # slow to import
+
     _refuse_nan(positive, negative)
     scores = torch.cat([positive, negative])
     # torchmetrics squashes scores outside [0, 1] by a sigmoid, which makes ties of large ones. Both metrics depend on

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import math
 import os
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -23,8 +26,9 @@ CHECKPOINTS, TENSORBOARD, LOCK = "checkpoints", "tensorboard", ".lock"
 class RunDirectory:
     """A run directory that this process writes to. A context manager; made by :meth:`create` or :meth:`open`.
 
-    An exclusive lock is held until :meth:`close`, or until the process ends in whatever way. A new run that fails
-    before its first line of metrics and its first checkpoint leaves nothing behind.
+    An exclusive lock is held until :meth:`close`, or until the process ends in whatever way; the lock file says who has
+    it, or had it last. A new run that fails before its first line of metrics and its first checkpoint leaves nothing
+    behind.
 
     Attributes:
         path: the directory.
@@ -35,13 +39,12 @@ class RunDirectory:
         self.path = path
         self.checkpoints = path / CHECKPOINTS
         self._lock = lock
-        self._metrics: TextIO | None = None
         self._tensorboard: Any = None
         self._purge_step: int | None = None
         self._fresh = False
 
     @classmethod
-    def create(cls, path: Path | str, config: dict[str, Any]) -> RunDirectory:
+    def create(cls, path: Path | str, config: dict[str, Any], holder: str | None = None) -> RunDirectory:
         """Start a new run.
 
         A directory where a run began but has nothing to show for it (no line of metrics, no checkpoint) is taken over.
@@ -49,6 +52,7 @@ class RunDirectory:
         Args:
             path: a directory that does not exist yet, or is empty.
             config: the resolved configuration, plain values.
+            holder: who writes to it now, for :meth:`holder_of`; this process unless given.
 
         Raises:
             RunError: the path holds a run or anything else, is a file, cannot be written, or is in use.
@@ -58,24 +62,28 @@ class RunDirectory:
             raise RunError(f"--run {path} is a file: give a directory that does not exist yet.")
         try:
             path.mkdir(parents=True, exist_ok=True)
-            lock = _lock(path)
+            run = cls(path, _lock(path))
+            try:
+                run._refuse_occupied()
+                run._hold(holder)
+                write_atomically(path / CONFIG, yaml.safe_dump(config, sort_keys=False))
+                write_atomically(path / ENVIRONMENT, json.dumps(describe_environment(), indent=1) + "\n")
+                run.checkpoints.mkdir(exist_ok=True)
+            except BaseException:
+                run.close()
+                raise
         except OSError as error:
             raise RunError(f"--run {path} cannot be written ({error.strerror}): choose another directory.") from error
-        run = cls(path, lock)
-        try:
-            run._refuse_occupied()
-            write_atomically(path / CONFIG, yaml.safe_dump(config, sort_keys=False))
-            write_atomically(path / ENVIRONMENT, json.dumps(describe_environment(), indent=1) + "\n")
-            run.checkpoints.mkdir(exist_ok=True)
-            run._fresh = True
-        except BaseException:
-            run.close()
-            raise
+        run._fresh = True
         return run
 
     @classmethod
-    def open(cls, path: Path | str) -> RunDirectory:
+    def open(cls, path: Path | str, holder: str | None = None) -> RunDirectory:
         """Go on writing to an existing run.
+
+        Args:
+            path: the run.
+            holder: who writes to it now, for :meth:`holder_of`; this process unless given.
 
         Raises:
             RunError: not a run directory, it cannot be written, or it is in use.
@@ -83,9 +91,19 @@ class RunDirectory:
         path = Path(path)
         cls.read_config(path)
         try:
-            return cls(path, _lock(path))
+            run = cls(path, _lock(path))
+            run._hold(holder)
         except OSError as error:
             raise RunError(f"run {path} cannot be written ({error.strerror}).") from error
+        return run
+
+    @staticmethod
+    def holder_of(path: Path | str) -> str:
+        """Who writes to a run, or was the last to; empty where nobody has begun one."""
+        try:
+            return (Path(path) / LOCK).read_text(encoding="utf-8")
+        except OSError:
+            return ""
 
     @staticmethod
     def read_config(path: Path | str) -> dict[str, Any]:
@@ -115,33 +133,41 @@ class RunDirectory:
 
         Args:
             kind: what the line is about, such as ``"epoch"``.
-            values: plain values; ``epoch`` says where the line belongs. Numbers that are not finite become null.
-        """
-        if self._metrics is None:
-            self._metrics = open(self.path / METRICS, "a", encoding="utf-8")  # noqa: SIM115  (closed by close)
-        self._metrics.write(json.dumps(plain({"kind": kind, **values}), allow_nan=False) + "\n")
-        self._metrics.flush()
-        self._log_scalars(kind, values)
+            values: plain values; ``iteration`` says where the line belongs. Numbers that are not finite become null.
 
-    def truncate_metrics(self, epoch: int) -> None:
-        """Drop the lines of later epochs, and a line cut short by a crash: a resumed run writes them again."""
-        self._purge_step = epoch + 1
+        Raises:
+            RunError: it cannot be written.
+        """
+        line = json.dumps(plain({"kind": kind, **values}), allow_nan=False) + "\n"
+        with self._writing():
+            with open(self.path / METRICS, "a", encoding="utf-8") as file:
+                file.write(line)
+            self._log_scalars(kind, values)
+
+    def truncate_metrics(self, iteration: int) -> None:
+        """Drop the lines of later iterations, and a line cut short by a crash: a resumed run writes them again."""
+        self._purge_step = iteration + 1
         file = self.path / METRICS
         if not file.exists():
             return
-        lines = [line for line in file.read_text(encoding="utf-8").splitlines() if _belongs(line, epoch)]
-        write_atomically(file, "".join(line + "\n" for line in lines))
+        with self._writing():
+            lines = [line for line in file.read_text(encoding="utf-8").splitlines() if _belongs(line, iteration)]
+            write_atomically(file, "".join(line + "\n" for line in lines))
 
     def write_result(self, result: dict[str, Any]) -> None:
-        """Write ``result.json``, all at once."""
-        write_atomically(self.path / RESULT, json.dumps(plain(result), indent=1, allow_nan=False) + "\n")
+        """Write ``result.json``, all at once.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        with self._writing():
+            write_atomically(self.path / RESULT, json.dumps(plain(result), indent=1, allow_nan=False) + "\n")
 
     def close(self) -> None:
         """Close all files and give the lock back."""
-        if self._metrics:
-            self._metrics.close()
         if self._tensorboard:
-            self._tensorboard.close()
+            with contextlib.suppress(OSError):  # what cannot be written was told when it was logged
+                self._tensorboard.close()
         self._lock.close()
 
     def __enter__(self) -> RunDirectory:
@@ -154,7 +180,26 @@ class RunDirectory:
             self._remove()
         self.close()
 
+    def _hold(self, holder: str | None) -> None:
+        self._lock.truncate(0)
+        self._lock.write(holder or f"process {os.getpid()} on {socket.gethostname()}")
+        self._lock.flush()
+        os.fsync(self._lock.fileno())  # other machines are to see it while it is open
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise RunError(
+                f"run {self.path} cannot be written ({error.strerror}). Make room or check permissions, then go on "
+                "with --resume."
+            ) from error
+
     def _refuse_occupied(self) -> None:
+        for name in (CONFIG, ENVIRONMENT):  # what a run that was killed as it began was just writing
+            for leftover in self.path.glob(f".{name}.tmp-*"):
+                leftover.unlink()
         ours = {CONFIG, ENVIRONMENT, LOCK, CHECKPOINTS}
         if (self.path / CONFIG).exists() and self._has_progress():
             raise RunError(f"{self.path} already holds a run: go on with it by --resume, or give another --run.")
@@ -183,8 +228,8 @@ class RunDirectory:
 
             self._tensorboard = SummaryWriter(str(self.path / TENSORBOARD), purge_step=self._purge_step)
         for name, value in values.items():
-            if isinstance(value, int | float) and not isinstance(value, bool) and name != "epoch":
-                self._tensorboard.add_scalar(f"{kind}/{name}", value, values.get("epoch"))
+            if isinstance(value, int | float) and not isinstance(value, bool) and name != "iteration":
+                self._tensorboard.add_scalar(f"{kind}/{name}", value, values.get("iteration"))
         self._tensorboard.flush()
 
 
@@ -203,9 +248,9 @@ def plain(value: Any) -> Any:
     return value
 
 
-def _belongs(line: str, epoch: int) -> bool:
+def _belongs(line: str, iteration: int) -> bool:
     try:
-        return json.loads(line).get("epoch", 0) <= epoch
+        return json.loads(line).get("iteration", 0) <= iteration
     except ValueError:
         return False
 
@@ -216,5 +261,8 @@ def _lock(path: Path) -> TextIO:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
-        raise RunError(f"{path} is in use by a run that is still going: wait for it, or give another --run.") from None
+        who = RunDirectory.holder_of(path)
+        raise RunError(
+            f"{path} is in use by a run that is still going ({who}): wait for it, or give another --run."
+        ) from None
     return file

@@ -1,0 +1,154 @@
+"""Where the time goes: named spans, summed always, and drawn as a timeline when asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from tgscale.data.files import write_atomically
+
+MOST_SPANS = 100_000
+"""Spans that one trace keeps when recording, some 30 MB; later ones are only summed, and the timeline says so."""
+
+
+class Trace:
+    """Where the time goes: named spans of this process, always summed, kept one by one only when recording.
+
+    Sums are inclusive: a span within a span counts in both, so only spans that do not nest add up. Spans may be
+    entered from several threads; each belongs to a lane, a row of the timeline.
+
+    Args:
+        record: keep each span for :meth:`events`, at most ``MOST_SPANS`` of them.
+        synchronize: called when a span ends, if recording. A GPU works behind the program's back;
+            ``torch.cuda.synchronize`` here makes a span last as long as its work, and the whole run somewhat longer.
+    """
+
+    def __init__(self, record: bool = False, synchronize: Callable[[], None] | None = None) -> None:
+        self.record = record
+        self._synchronize = synchronize if record else None
+        self._lock = threading.Lock()
+        self._totals: dict[str, list[int]] = {}
+        self._spans: list[tuple[str, str, int, int, dict[str, Any]]] = []
+        self._cut = 0
+        self._wall = time.time_ns() - time.perf_counter_ns()
+
+    def span(self, name: str, lane: str = "trainer", **args: Any) -> Span:
+        """A context manager whose time is counted under ``name``; ``args`` are shown in the timeline."""
+        return Span(self, name, lane, args)
+
+    def totals(self) -> dict[str, tuple[float, int]]:
+        """Seconds and number of the spans that have ended since the last reset, by name."""
+        with self._lock:
+            return {name: (nanoseconds / 1e9, count) for name, (nanoseconds, count) in self._totals.items()}
+
+    def reset_totals(self) -> None:
+        """Begin the sums anew; recorded spans stay."""
+        with self._lock:
+            self._totals.clear()
+
+    def events(self) -> list[dict[str, Any]]:
+        """The recorded spans as Chrome trace events, with the lane's name as ``tid``.
+
+        Times are microseconds of the wall clock, so that the processes of a run line up.
+        """
+        with self._lock:
+            spans, cut = list(self._spans), self._cut
+        events: list[dict[str, Any]] = []
+        for name, lane, began, took, args in spans:
+            when = {"ts": (began + self._wall) / 1000, "dur": took / 1000}
+            events.append({"ph": "X", "name": name, "pid": os.getpid(), "tid": lane, **when, "args": args})
+        if cut:
+            last = events[-1]
+            name, end = f"cut: {cut:,} later spans were not kept", last["ts"] + last["dur"]
+            events.append({**last, "ph": "i", "s": "p", "name": name, "ts": end, "dur": 0, "args": {}})
+        return events
+
+    def _add(self, name: str, lane: str, began: int, args: dict[str, Any]) -> None:
+        if self._synchronize:
+            self._synchronize()
+        took = time.perf_counter_ns() - began
+        with self._lock:
+            total = self._totals.get(name)
+            if total is None:
+                total = self._totals[name] = [0, 0]
+            total[0] += took
+            total[1] += 1
+            if self.record:
+                if len(self._spans) < MOST_SPANS:
+                    self._spans.append((name, lane, began, took, args))
+                else:
+                    self._cut += 1
+
+
+class Span:
+    """One span of a :class:`Trace`; counts from ``with`` to the end of its body, however that ends."""
+
+    __slots__ = ("_args", "_began", "_lane", "_name", "_trace")
+
+    def __init__(self, trace: Trace, name: str, lane: str, args: dict[str, Any]) -> None:
+        self._trace, self._name, self._lane, self._args = trace, name, lane, args
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter_ns()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._trace._add(self._name, self._lane, self._began, self._args)
+
+
+class Row(NamedTuple):
+    """One name of a trace, summed up.
+
+    Attributes:
+        name: of the spans.
+        seconds: all of them together.
+        share: of the wall time; inclusive, so shares of nested spans add up to more than 1.
+        each: seconds per span: per iteration, for what occurs once in each.
+    """
+
+    name: str
+    seconds: float
+    share: float
+    each: float
+
+
+def summarize(totals: Mapping[str, tuple[float, int]], wall_seconds: float) -> list[Row]:
+    """The totals of a trace as rows of a table, the longest first.
+
+    Args:
+        totals: what :meth:`Trace.totals` gave.
+        wall_seconds: how long all of it took.
+    """
+    rows = [
+        Row(name, seconds, seconds / wall_seconds if wall_seconds > 0 else 0.0, seconds / count)
+        for name, (seconds, count) in totals.items()
+    ]
+    return sorted(rows, key=lambda row: -row.seconds)
+
+
+def write_timeline(path: Path, ranks: list[tuple[str, list[dict[str, Any]]]]) -> None:
+    """Write a Chrome trace, which opens in Perfetto and in chrome://tracing. All or nothing.
+
+    Args:
+        path: the file to write, JSON.
+        ranks: name and :meth:`Trace.events` of each process; they are shown in this order.
+    """
+    first = min((event["ts"] for _, events in ranks for event in events), default=0.0)
+    shown: list[dict[str, Any]] = []
+    for pid, (name, events) in enumerate(ranks):
+        shown.append({"ph": "M", "name": "process_name", "pid": pid, "args": {"name": name}})
+        shown.append({"ph": "M", "name": "process_sort_index", "pid": pid, "args": {"sort_index": pid}})
+        lanes = {lane: tid for tid, lane in enumerate(dict.fromkeys(event["tid"] for event in events))}
+        for lane, tid in lanes.items():
+            shown.append({"ph": "M", "name": "thread_name", "pid": pid, "tid": tid, "args": {"name": lane}})
+        # From 0, not from 1970: viewers read times as float, and labels stay short.
+        shown += [{**event, "pid": pid, "tid": lanes[event["tid"]], "ts": event["ts"] - first} for event in events]
+    began = {"began": first / 1e6}
+    write_atomically(path, json.dumps({"traceEvents": shown, "displayTimeUnit": "ms", "otherData": began}))

@@ -1,0 +1,111 @@
+import os
+import socket
+
+import pytest
+import torch
+
+from tgscale.errors import ConfigError, RunError, StoreError
+from tgscale.train.distributed import Ranks
+
+TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}
+TORCHRUN |= {"TORCHELASTIC_RESTART_COUNT": "2", "TORCHELASTIC_RUN_ID": "x"}
+
+
+class Answered(Ranks):
+    """One of several ranks, where what all say is known beforehand; its own place is filled in."""
+
+    def __init__(self, rank, answers):
+        super().__init__(rank, len(answers))
+        self.answers = answers
+
+    def gather_objects(self, value):
+        return [value if rank == self.rank else answer for rank, answer in enumerate(self.answers)]
+
+
+def test_a_process_alone_is_rank_0_of_1(monkeypatch):
+    for name in TORCHRUN:
+        monkeypatch.delenv(name, raising=False)
+    ranks = Ranks.from_environment()
+    assert ranks == Ranks(0, 1, 0, 1, 0)
+    assert ranks.is_first
+    assert ranks.machines == 1
+    assert ranks.starter == f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def test_what_torchrun_says_is_read(monkeypatch):
+    for name, value in TORCHRUN.items():
+        monkeypatch.setenv(name, value)
+    ranks = Ranks.from_environment()
+    assert ranks == Ranks(rank=5, world=8, local_rank=1, local_world=4, restarts=2)
+    assert not ranks.is_first
+    assert ranks.machines == 2
+    assert ranks.starter == f"process {os.getppid()} on {socket.gethostname()}"
+
+
+def test_alone_nothing_is_exchanged():
+    ranks, tensor = Ranks(), torch.arange(3.0)
+    with ranks.connected():
+        ranks.sum(tensor)
+        ranks.broadcast([tensor])
+        ranks.barrier()
+    assert not torch.distributed.is_initialized()
+    assert tensor.tolist() == [0, 1, 2]
+    assert ranks.broadcast_object("x") == "x"
+    assert ranks.gather_objects("x") == ["x"]
+
+
+def test_an_error_of_one_process_alone_is_its_own():
+    with pytest.raises(ConfigError, match=r"^no$"), Ranks().together():
+        raise ConfigError("no")
+
+
+def test_all_ranks_raise_what_one_has_met():
+    with (
+        pytest.raises(StoreError, match=r"^rank 1 on there: gone$"),
+        Answered(0, [None, ("StoreError", "gone", "there")]).together(),
+    ):
+        pass
+
+
+def test_what_all_have_met_is_said_without_a_rank():
+    answers = [None, ("ConfigError", "wrong", "there"), ("ConfigError", "wrong", "there")]
+    with pytest.raises(ConfigError, match=r"^wrong$"), Answered(0, answers).together():
+        raise ConfigError("wrong")
+
+
+def test_of_several_errors_all_raise_that_of_the_first_rank():
+    with pytest.raises(StoreError, match="gone"), Answered(1, [("StoreError", "gone", "there"), None, None]).together():
+        raise ConfigError("wrong")
+
+
+def test_together_goes_on_when_nobody_fails():
+    with Answered(0, [None, None]).together():
+        done = True
+    assert done
+
+
+def test_other_errors_are_not_told_to_others():
+    """They are faults, and end the process with a traceback; the others find it gone."""
+    with pytest.raises(ZeroDivisionError), Answered(0, [None, None]).together():
+        raise ZeroDivisionError
+
+
+def test_a_lost_connection_is_said_in_words():
+    cause = "[/src/gloo/pair.cc:537] Read error [127.0.0.1]:1: Connection reset by peer. This is typically caused by x"
+    with (
+        pytest.raises(RunError, match="lost its connection to another, which has died") as caught,
+        Ranks(3, 8)._lost_peer(),
+    ):
+        raise RuntimeError(cause)
+    assert caught.value.__notes__ == ["(rank 3: Read error [127.0.0.1]:1: Connection reset by peer)"]
+
+
+def test_machines_with_different_numbers_of_trainers_are_refused():
+    Answered(0, [1, 1])._refuse_uneven()
+    with pytest.raises(ConfigError, match="some machines have started 1 trainers and others 2: give torchrun the same"):
+        Answered(0, [1, 2, 2])._refuse_uneven()
+
+
+def test_sparse_gradients_alone_are_left_as_they_are():
+    grad = torch.sparse_coo_tensor(torch.tensor([[1, 1]]), torch.ones(2, 3), (4, 3))
+    assert Ranks().sum_sparse(grad, grad.shape) is grad
