@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tgscale.data import store
+from tgscale.data import directory, store
 from tgscale.data.ingest import import_events
 from tgscale.data.store import open_stream, save_stream
 from tgscale.data.stream import EventStream
@@ -494,7 +494,7 @@ def no_space(*args):
 
 @pytest.mark.parametrize("moment", ["_reserve", "_describe"])
 def test_disk_full_while_writing(folder, monkeypatch, moment):
-    monkeypatch.setattr(store, moment, no_space)
+    monkeypatch.setattr(directory, moment, no_space)
     refused(folder, GOOD, "disk full", "0.0 MB are needed", "nothing was left behind", error=StoreError)
     with pytest.raises(StoreError, match="disk full"):
         save_stream(toy(), folder / "out" / "store")
