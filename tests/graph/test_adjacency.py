@@ -104,7 +104,7 @@ def test_parallel_edges_add_up():
 
 def test_a_negative_weight_moves_the_largest_entry_of_the_laplacian():
     seq = random_snapshots(num_nodes=3, num_graphs=1, density=1.0)
-    a = np.array([[0, 1, 4], [4, 0, -3], [4, 3, 0]], np.float32)  # outgoing: 8, 4, 1
+    a = np.array([[0, 1, 4], [4, 0, -3], [4, 3, 0]], float)  # outgoing: 8, 4, 1
     seq.edge_weight[:] = a.ravel()
     laplacian = np.eye(3) - a / np.sqrt(np.outer(a.sum(0), a.sum(0)))
     assert laplacian.max() > 1

@@ -71,9 +71,10 @@ class Adjacency:
                 raise DataError(f"edge {wrong[0]}: {name} is {ids[wrong[0]]}, expected 0 to {bound - 1}.")
         offsets = np.asarray(offsets, np.int64)
         _check_size(offsets)
-        by_src = kernels.group(offsets, np.asarray(src), np.asarray(dst).astype(np.int32), weight, num_cols)
-        by_dst = kernels.transpose(offsets, *by_src, num_rows)
-        return cls._from_csr(offsets, *by_dst, num_rows, num_cols)
+        columns = np.asarray(src), np.asarray(dst).astype(np.int32), weight
+        indptr, rows, values = kernels.group(offsets, *columns, num_cols)
+        indptr, neighbor, values = kernels.transpose(offsets, indptr, rows, values, num_rows)
+        return cls._from_csr(offsets, indptr, neighbor, values, num_rows, num_cols)
 
     @classmethod
     def _from_csr(cls, offsets, indptr, neighbor, weight, num_rows: int, num_cols: int) -> Adjacency:
