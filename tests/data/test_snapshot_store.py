@@ -144,7 +144,7 @@ def test_damage_is_noticed(tmp_path):
 
 def test_columns_that_do_not_fit_one_another(tmp_path):
     path = tmp_path / "toy"
-    save_snapshots(make_sequence(), path)
+    save_snapshots(make_sequence(target_mean=None, target_std=None), path)
     meta = json.loads((path / "meta.json").read_text())
     (path / "meta.json").write_text(json.dumps(meta | {"steps": 7}))
     with pytest.raises(StoreError, match="column graph_of has 6 rows, 7 expected"):

@@ -37,11 +37,14 @@ def choose_columns(given: Columns, known: Columns, present: Iterable[str], where
         given, known = replace(given, label=None), replace(known, label=None)
         present = [name for name in present if name.lower() not in USUAL["label"]]
     names = [name for name in present if name != FILE_COLUMN]
+    if given.weight == "auto":
+        given = replace(given, weight=next((name for name in names if name.lower() == "weight"), None))
 
     def pick(role: str) -> str | None:
         return _one(role, getattr(given, role) or getattr(known, role), names, where)
 
     settled = Columns(pick("src"), pick("dst"), pick("time"), pick("label"), pick("split"))
+    settled = replace(settled, weight=pick("weight"), edge_type=pick("edge_type"), until=pick("until"))
     taken = {settled.src, settled.dst, settled.time, settled.label, settled.split}
     patterns = given.edge_features or known.edge_features
     return replace(settled, edge_features=_features(patterns, names, taken, where))

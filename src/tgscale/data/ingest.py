@@ -6,27 +6,20 @@ the columns of the store, and T-CSR and pair index are built in their files.
 
 from __future__ import annotations
 
-import glob
 import shutil
 import time as clock
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import duckdb
-
-from tgscale.data.columns import choose_columns
-from tgscale.data.formats import check_format, read_source
-from tgscale.data.formats.dyglib import load_table
-from tgscale.data.formats.source import Columns, Source
-from tgscale.data.nodes import number_nodes, write_node_features, write_node_ids
-from tgscale.data.problems import Dropped, check_rows
+from tgscale.data.formats.source import Columns
+from tgscale.data.nodes import write_node_features, write_node_ids
+from tgscale.data.problems import Dropped
+from tgscale.data.reading import Reading, find_files, origin, prepare
 from tgscale.data.sorting import write_events
-from tgscale.data.staging import Times, looks_integer, stage
+from tgscale.data.staging import Times
 from tgscale.data.store import check_target, writing
-from tgscale.data.work import parse_memory, work_database
-from tgscale.errors import ConfigError, DataError
+from tgscale.data.work import work_database
 
 
 @dataclass(frozen=True)
@@ -118,29 +111,20 @@ def import_events(
     """
     began = clock.perf_counter()
     times = Times(time_unit, source_time_unit)
-    memory = parse_memory(memory_limit)
-    check_format(format)
-    _check_choice("--on-error", on_error, ("stop", "drop"))
-    _check_choice("--ids", ids, ("auto", "int", "text"))
+    given = Columns(src, dst, time, label, split, _patterns(edge_features))
+    reading = Reading(given, times, format, node_features, bipartite, on_error, ids, query, memory_limit)
     out = Path(out)
     check_target(out, overwrite)
-    paths = _find_files(source, query)
-    given = Columns(src, dst, time, label, split, _patterns(edge_features))
+    paths = find_files(source, query)
 
     with writing(out, overwrite) as writer:
         work = writer.folder / "work"
-        with work_database(work, memory, query) as db:
-            progress("reading")
-            rows = _describe(db, paths, format, query, node_features, work)
-            columns, types = _columns(db, rows, given)
-            staged = stage(db, rows, types, columns, times, ids, bipartite or rows.bipartite)
-            progress("checking")
-            dropped = check_rows(db, staged, times, on_error)
-            nodes = number_nodes(db, staged, bipartite or rows.bipartite)
+        with work_database(work, reading.memory, query) as db:
+            prepared = prepare(db, paths, reading, work, progress)
+            nodes = prepared.nodes
             progress("sorting")
-            written = write_events(db, writer, staged, nodes.count)
-            node_table = Path(node_features) if node_features and rows.node_table is None else rows.node_table
-            node_dim = write_node_features(db, writer, nodes, node_table)
+            written = write_events(db, writer, prepared.staged, nodes.count)
+            node_dim = write_node_features(db, writer, nodes, prepared.node_table(node_features))
             write_node_ids(db, writer.folder, nodes)
         shutil.rmtree(work)
         progress("indexing")
@@ -152,13 +136,13 @@ def import_events(
             time_unit=time_unit,
             num_sources=nodes.num_sources,
             source_split=written.split,
-            source=_origin(rows, query, columns, dropped),
+            source=origin(prepared, query),
         )
     return ImportReport(
         path=out,
-        format=rows.format,
-        note=rows.note,
-        columns=columns,
+        format=prepared.source.format,
+        note=prepared.source.note,
+        columns=prepared.columns,
         events=written.events,
         nodes=nodes.count,
         num_sources=nodes.num_sources,
@@ -170,79 +154,15 @@ def import_events(
         relabelled=not nodes.dense,
         bytes=sum(file.stat().st_size for file in out.iterdir()),
         seconds=clock.perf_counter() - began,
-        dropped=dropped,
+        dropped=prepared.dropped,
         hints=_hints(written.last_time, times),
     )
-
-
-def _check_choice(option: str, given: str, choices: tuple[str, ...]) -> None:
-    if given not in choices:
-        raise ConfigError(f"{option} {given!r} is unknown: choose {' or '.join(choices)}.")
 
 
 def _patterns(edge_features: str | Sequence[str] | None) -> tuple[str, ...]:
     if isinstance(edge_features, str):
         return tuple(pattern.strip() for pattern in edge_features.split(","))
     return tuple(edge_features or ())
-
-
-def _find_files(source: str | Path | Sequence[str | Path] | None, query: str | None) -> list[Path]:
-    if source is None:
-        if query is None:
-            raise ConfigError("nothing to import: give a source, or a --query.")
-        return []
-    found: list[Path] = []
-    for item in [source] if isinstance(source, str | Path) else source:
-        matching = [str(item)] if Path(item).exists() else sorted(glob.glob(str(item), recursive=True))
-        if not matching:
-            raise DataError(f"source {item} not found: give a file, a folder, or a pattern such as 'part-*.parquet'.")
-        found += map(Path, matching)
-    return found
-
-
-def _describe(
-    db: duckdb.DuckDBPyConnection,
-    paths: list[Path],
-    format: str,
-    query: str | None,
-    node_features: str | Path | None,
-    work: Path,
-) -> Source:
-    rows = read_source(paths, format, work) if paths else Source("query", "", [])
-    if query is not None:
-        note = "an SQL query"
-        if paths:
-            db.execute(f"CREATE VIEW source AS SELECT * FROM {rows.relation}")
-            note += f" over {rows.note}"
-        rows = Source("query", f"({query.strip().rstrip(';')})", rows.files, text=rows.text, note=note)
-    if node_features is None:
-        return rows
-    if not Path(node_features).exists():
-        raise DataError(f"node features {node_features} not found: give a .npy, CSV or Parquet file.")
-    table = load_table(Path(node_features)) if Path(node_features).suffix == ".npy" else None
-    # Rows of an array are found by id, so ids must be integers.
-    return replace(rows, node_table=table, ids=rows.ids if table is None else "int")
-
-
-def _columns(db: duckdb.DuckDBPyConnection, rows: Source, given: Columns) -> tuple[Columns, dict[str, str]]:
-    types = {name: kind for name, kind, *_ in db.execute(f"DESCRIBE SELECT * FROM {rows.relation}").fetchall()}
-    where = "the query" if rows.format == "query" else str(rows.files[0])
-    columns = choose_columns(given, rows.columns, types, where)
-    guessed = columns.label if given.label is None and rows.columns.label is None else None
-    if guessed is not None and not looks_integer(db, rows, types, guessed):
-        columns = replace(columns, label=None)  # a column of that name, but no labels that could be stored
-    return columns, types
-
-
-def _origin(rows: Source, query: str | None, columns: Columns, dropped: list[Dropped]) -> dict[str, Any]:
-    """What ``meta.json`` keeps about where the data came from."""
-    return {
-        "format": rows.format,
-        "files": [str(file) for file in rows.files],
-        "query": query,
-        "columns": vars(columns),
-        "dropped": {reason.part: reason.rows for reason in dropped},
-    }
 
 
 def _hints(last_time: int, times: Times) -> list[str]:

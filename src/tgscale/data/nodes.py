@@ -14,10 +14,11 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
+from tgscale.data.directory import CHUNK_BYTES, DirectoryWriter
 from tgscale.data.formats import read_source
 from tgscale.data.formats.source import FILE_COLUMN, sql_name, sql_text
 from tgscale.data.staging import Staged
-from tgscale.data.store import CHUNK_BYTES, NODE_IDS, StoreWriter
+from tgscale.data.store import NODE_IDS
 from tgscale.errors import DataError
 
 ID_COLUMNS = ("id", "node", "node_id")
@@ -67,7 +68,7 @@ def write_node_ids(db: duckdb.DuckDBPyConnection, folder: Path, nodes: Nodes) ->
 
 
 def write_node_features(
-    db: duckdb.DuckDBPyConnection, writer: StoreWriter, nodes: Nodes, table: np.ndarray | Path | None
+    db: duckdb.DuckDBPyConnection, writer: DirectoryWriter, nodes: Nodes, table: np.ndarray | Path | None
 ) -> int:
     """Write node features in the order of the nodes.
 
@@ -111,7 +112,7 @@ def _from_array(db: duckdb.DuckDBPyConnection, table: np.ndarray) -> tuple[int, 
 
 
 def _from_file(
-    db: duckdb.DuckDBPyConnection, nodes: Nodes, file: Path, writer: StoreWriter
+    db: duckdb.DuckDBPyConnection, nodes: Nodes, file: Path, writer: DirectoryWriter
 ) -> tuple[int, Iterator[np.ndarray]]:
     relation = read_source([file], "auto", writer.folder / "work" / "nodes").relation
     names = [name for name, *_ in db.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall() if name != FILE_COLUMN]

@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 import numpy as np
 
+from tgscale.data.edge_rows import MOST_RELATIONS
 from tgscale.data.formats.delimited import original
 from tgscale.data.formats.source import FILE_COLUMN, Source, sql_name
 from tgscale.data.staging import Staged, Times
@@ -17,6 +18,11 @@ from tgscale.data.store import CHUNK_BYTES
 from tgscale.errors import DataError
 
 EXAMPLES = 3
+OTHER_WORDS = {
+    "edge_type": f"is not an integer from 0 to {MOST_RELATIONS - 1}",
+    "until": "is not an integer that is at least the interval's first snapshot",
+    "weight": "is not a finite 32-bit number",
+}
 LAST_SCAN = "FROM rejects JOIN reject_scans USING (scan_id, file_id) WHERE scan_id = (SELECT max(scan_id) FROM rejects)"
 
 
@@ -149,6 +155,8 @@ def _in_words(part: str, place: str, row: dict[str, Any], staged: Staged, times:
         what = "is not 0 (train), 1 (val) or 2 (test)"
     elif part in ("src", "dst"):
         what = _id_words(value, staged.source)
+    elif part in OTHER_WORDS:
+        what = OTHER_WORDS[part]
     else:
         what = "is not an integer"
     return f"{place}, column {column!r} ({part}): {_shown(value)} {what}."

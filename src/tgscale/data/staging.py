@@ -1,8 +1,9 @@
 """Source rows as a typed DuckDB table that says of each row which column is wrong, if any.
 
 The table ``staged`` has ``src``, ``dst`` (BIGINT or VARCHAR), ``time`` (BIGINT, in the unit of the store), ``label``,
-``split``, ``edge_row`` where the source has them, features ``x0, x1, ..`` (FLOAT), and ``problem``: the part
-(``"src"``, ``"time"``, ..) of the first value that cannot be used, or NULL. Its ``rowid`` is the order of the source.
+``split``, ``edge_type``, ``until``, ``weight``, ``edge_row`` where the source has them, features ``x0, x1, ..``
+(FLOAT), and ``problem``: the part (``"src"``, ``"time"``, ..) of the first value that cannot be used, or NULL. Its
+``rowid`` is the order of the source.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 import duckdb
 
+from tgscale.data.edge_rows import MOST_RELATIONS
 from tgscale.data.formats.source import Columns, Source, sql_name
 from tgscale.errors import ConfigError
 
@@ -87,7 +89,10 @@ def stage(
     features, feature_check, list_width = _features(table, columns.edge_features)
     selected = {role: _id_sql(table, name, kinds[role]) for role, name in _roles(columns, "src", "dst")}
     selected |= {"time": _time_sql(table, str(columns.time), times)}
-    selected |= {role: _integer_sql(table, name) for role, name in _roles(columns, "label", "split")}
+    selected |= {
+        role: _integer_sql(table, name) for role, name in _roles(columns, "label", "split", "edge_type", "until")
+    }
+    selected |= {role: f"try_cast({table.sql(name)} AS FLOAT)" for role, name in _roles(columns, "weight")}
     if source.edge_row is not None:
         selected["edge_row"] = _integer_sql(table, source.edge_row)
     checks = {role: f"{role} IS NULL" for role in selected}
@@ -212,6 +217,12 @@ def _limits(source: Source, columns: Columns) -> dict[str, str]:
             limits[role] = " OR ".join(outside)
     if columns.split is not None:
         limits["split"] = "split NOT BETWEEN 0 AND 2"
+    if columns.edge_type is not None:
+        limits["edge_type"] = f"edge_type NOT BETWEEN 0 AND {MOST_RELATIONS - 1}"
+    if columns.until is not None:
+        limits["until"] = "until < time"
+    if columns.weight is not None:
+        limits["weight"] = "NOT isfinite(weight)"
     return limits
 
 

@@ -19,6 +19,8 @@ class Columns:
         src, dst, time, label: names of columns.
         split: name of a column that holds 0 (train), 1 (val) or 2 (test).
         edge_features: names or patterns such as ``f*``.
+        weight, edge_type: names of columns; for snapshots. A weight of ``"auto"`` is a column ``weight``, if any.
+        until: name of the column of the last snapshot in which an edge stands, when ``time`` is the first.
     """
 
     src: str | None = None
@@ -27,6 +29,9 @@ class Columns:
     label: str | None = None
     split: str | None = None
     edge_features: tuple[str, ...] = ()
+    weight: str | None = None
+    edge_type: str | None = None
+    until: str | None = None
 
 
 @dataclass(frozen=True)

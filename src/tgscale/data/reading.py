@@ -1,0 +1,159 @@
+"""Source rows checked and their nodes numbered: what an import of events and one of snapshots begin with."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from tgscale.data.columns import choose_columns
+from tgscale.data.formats import check_format, read_source
+from tgscale.data.formats.dyglib import load_table
+from tgscale.data.formats.source import Columns, Source
+from tgscale.data.nodes import Nodes, number_nodes
+from tgscale.data.problems import Dropped, check_rows
+from tgscale.data.staging import Staged, Times, looks_integer, stage
+from tgscale.data.work import parse_memory
+from tgscale.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How to read a source. See :func:`tgscale.data.ingest.import_events` for the options.
+
+    Raises:
+        ConfigError: an option that cannot be used.
+    """
+
+    columns: Columns
+    times: Times
+    format: str = "auto"
+    node_features: str | Path | None = None
+    bipartite: bool = False
+    on_error: str = "stop"
+    ids: str = "auto"
+    query: str | None = None
+    memory_limit: str = "2GB"
+
+    def __post_init__(self) -> None:
+        parse_memory(self.memory_limit)
+        check_format(self.format)
+        check_choice("--on-error", self.on_error, ("stop", "drop"))
+        check_choice("--ids", self.ids, ("auto", "int", "text"))
+
+    @property
+    def memory(self) -> int:
+        """Bytes that the import may take."""
+        return parse_memory(self.memory_limit)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Rows in the table ``staged``, nodes in ``src_nodes`` and ``dst_nodes``.
+
+    Attributes:
+        source: the rows.
+        columns: settled parts of the columns.
+        staged: what the table was made of.
+        nodes: the numbered nodes.
+        dropped: rows left out.
+    """
+
+    source: Source
+    columns: Columns
+    staged: Staged
+    nodes: Nodes
+    dropped: list[Dropped]
+
+    def node_table(self, given: str | Path | None) -> Any:
+        """Where node features come from: the file given, the format's own table, or None."""
+        return Path(given) if given and self.source.node_table is None else self.source.node_table
+
+
+def prepare(
+    db: duckdb.DuckDBPyConnection, paths: list[Path], reading: Reading, work: Path, progress: Callable[[str], None]
+) -> Prepared:
+    """Read, check and number the rows of these files; ``work`` is a folder for what has to be unpacked.
+
+    Raises:
+        ConfigError: an option that cannot be used.
+        DataError: a source that cannot be used; names file, row and column.
+    """
+    progress("reading")
+    rows = _describe(db, paths, reading.format, reading.query, reading.node_features, work)
+    columns, types = _columns(db, rows, reading.columns)
+    bipartite = reading.bipartite or rows.bipartite
+    staged = stage(db, rows, types, columns, reading.times, reading.ids, bipartite)
+    progress("checking")
+    dropped = check_rows(db, staged, reading.times, reading.on_error)
+    return Prepared(rows, columns, staged, number_nodes(db, staged, bipartite), dropped)
+
+
+def find_files(source: str | Path | Sequence[str | Path] | None, query: str | None) -> list[Path]:
+    """The files of a source: a file, a folder, a pattern, or several of them; none for a bare query."""
+    if source is None:
+        if query is None:
+            raise ConfigError("nothing to import: give a source, or a --query.")
+        return []
+    found: list[Path] = []
+    for item in [source] if isinstance(source, str | Path) else source:
+        matching = [str(item)] if Path(item).exists() else sorted(glob.glob(str(item), recursive=True))
+        if not matching:
+            raise DataError(f"source {item} not found: give a file, a folder, or a pattern such as 'part-*.parquet'.")
+        found += map(Path, matching)
+    return found
+
+
+def origin(prepared: Prepared, query: str | None) -> dict[str, Any]:
+    """What ``meta.json`` keeps about where the data came from."""
+    return {
+        "format": prepared.source.format,
+        "files": [str(file) for file in prepared.source.files],
+        "query": query,
+        "columns": vars(prepared.columns),
+        "dropped": {reason.part: reason.rows for reason in prepared.dropped},
+    }
+
+
+def check_choice(option: str, given: str, choices: tuple[str, ...]) -> None:
+    """Refuse a value that is not one of the choices."""
+    if given not in choices:
+        raise ConfigError(f"{option} {given!r} is unknown: choose {' or '.join(choices)}.")
+
+
+def _describe(
+    db: duckdb.DuckDBPyConnection,
+    paths: list[Path],
+    format: str,
+    query: str | None,
+    node_features: str | Path | None,
+    work: Path,
+) -> Source:
+    rows = read_source(paths, format, work) if paths else Source("query", "", [])
+    if query is not None:
+        note = "an SQL query"
+        if paths:
+            db.execute(f"CREATE VIEW source AS SELECT * FROM {rows.relation}")
+            note += f" over {rows.note}"
+        rows = Source("query", f"({query.strip().rstrip(';')})", rows.files, text=rows.text, note=note)
+    if node_features is None:
+        return rows
+    if not Path(node_features).exists():
+        raise DataError(f"node features {node_features} not found: give a .npy, CSV or Parquet file.")
+    table = load_table(Path(node_features)) if Path(node_features).suffix == ".npy" else None
+    # Rows of an array are found by id, so ids must be integers.
+    return replace(rows, node_table=table, ids=rows.ids if table is None else "int")
+
+
+def _columns(db: duckdb.DuckDBPyConnection, rows: Source, given: Columns) -> tuple[Columns, dict[str, str]]:
+    types = {name: kind for name, kind, *_ in db.execute(f"DESCRIBE SELECT * FROM {rows.relation}").fetchall()}
+    where = "the query" if rows.format == "query" else str(rows.files[0])
+    columns = choose_columns(given, rows.columns, types, where)
+    guessed = columns.label if given.label is None and rows.columns.label is None else None
+    if guessed is not None and not looks_integer(db, rows, types, guessed):
+        columns = replace(columns, label=None)  # a column of that name, but no labels that could be stored
+    return columns, types
