@@ -42,6 +42,24 @@ class LinkDecoder(nn.Module):
         return self.out(F.relu(hidden)).squeeze(-1)
 
 
+class PairClassifier(nn.Module):
+    """``Linear(ReLU(Linear_s(source) + Linear_d(destination)))`` with an output per class.
+
+    Args:
+        dim: width of embeddings and of the hidden layer.
+        classes: number of classes.
+    """
+
+    def __init__(self, dim: int, classes: int) -> None:
+        super().__init__()
+        self.source, self.destination = nn.Linear(dim, dim), nn.Linear(dim, dim)
+        self.out = nn.Linear(dim, classes)
+
+    def forward(self, source: Tensor, destination: Tensor) -> Tensor:
+        """Logits ``[B, classes]`` from the embeddings of both ends, ``[B, dim]`` each."""
+        return self.out(F.relu(self.source(source) + self.destination(destination)))
+
+
 def link_loss(logits: Tensor) -> Tensor:
     """Cross-entropy of each event's true destination (column 0 of ``[B, C]``) against its negatives (DistTGL)."""
     return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64, device=logits.device))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tgscale.data.stream import EventStream
 from tgscale.errors import ConfigError
-from tgscale.graph.hashing import GOLDEN, mix_tensor, seed_key_tensor, signed
+from tgscale.graph.draws import draw_nodes
 
 POPULATIONS = ("destinations", "all")
 
@@ -50,11 +50,4 @@ class NegativeSampler:
         Returns:
             ``[B, count]``, int64.
         """
-        slot = torch.arange(count, device=event.device)
-        key = mix_tensor(seed_key_tensor(seed, event.device) ^ event)
-        bits = mix_tensor(key[:, None] + slot * signed(GOLDEN)) & 0x7FFFFFFFFFFFFFFF
-        if not exclude_own:
-            return self.nodes[bits % len(self.nodes)]
-        index = bits % (len(self.nodes) - 1)
-        own = torch.searchsorted(self.nodes, destination)[:, None]
-        return self.nodes[index + (index >= own)]  # step over the true destination
+        return draw_nodes(self.nodes, event, count, seed, destination if exclude_own else None)

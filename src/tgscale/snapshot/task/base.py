@@ -1,0 +1,68 @@
+"""What a task is to the engine."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Tensor, nn
+
+Metrics = dict[str, float | None]
+
+
+class Task(Protocol):
+    """What is learned from the embeddings of snapshots.
+
+    An embedding of step ``t`` is for what is known of step ``t + lead``, the labelled step.
+
+    Attributes:
+        name: for reports.
+        lead: steps from an embedding to what it predicts.
+        metric: by which validations are compared.
+        better: ``"higher"`` or ``"lower"``.
+        rows: name of what :meth:`score` returns a row of.
+    """
+
+    name: str
+    lead: int
+    metric: str
+    better: str
+
+    def head(self, dim: int) -> nn.Module:
+        """A decoder for embeddings of width ``dim``."""
+
+    def items(self, step: int) -> int:
+        """How many labels of a step count in the training loss."""
+
+    def loss(self, head: nn.Module, h: Tensor, step: int, seed: int, nodes: slice, part: tuple[int, int]) -> Tensor:
+        """Sum of the losses of a labelled step.
+
+        Args:
+            head: the decoder.
+            h: embeddings; of all nodes for tasks on edges, of those in ``nodes`` for tasks on nodes.
+            step: the labelled step.
+            seed: of what is drawn.
+            nodes: the nodes whose labels are this process's.
+            part: (number, of how many): which share of the drawn edges is this process's.
+        """
+
+    def score(self, head: nn.Module, h: Tensor, step: int) -> np.ndarray:
+        """What :meth:`summarize` needs of a labelled step, ``[rows, columns]``, float64."""
+
+    def summarize(self, rows: np.ndarray) -> Metrics:
+        """Metrics over the rows of all steps of a part, in the order of steps."""
+
+    def baselines(self, steps: range, train: range) -> dict[str, Metrics]:
+        """Metrics of rules without training on the same labels.
+
+        Args:
+            steps: labelled steps of the part.
+            train: labelled steps that may be learned from.
+        """
+
+    def describe(self) -> dict[str, Any]:
+        """The protocol: all that a metric depends on beside model and split."""
+
+
+on_nodes = frozenset({"regression"})
+"""Tasks whose loss needs the embeddings of a process's own nodes alone."""

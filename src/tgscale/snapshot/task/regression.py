@@ -1,0 +1,70 @@
+"""Node regression: the target of every node at a step from its embedding there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tgscale.data.snapshots import SnapshotSequence
+from tgscale.errors import ConfigError
+from tgscale.snapshot.task.base import Metrics
+
+
+class Regression:
+    """Mean squared error in training; MAE and RMSE in the source's own units when scored.
+
+    Args:
+        sequence: with a target.
+        device, dtype: of the embeddings.
+
+    Raises:
+        ConfigError: no target.
+    """
+
+    name, lead, metric, better = "node regression", 0, "rmse", "lower"
+
+    def __init__(self, sequence: SnapshotSequence, device: torch.device, dtype: torch.dtype) -> None:
+        if sequence.target is None:
+            raise ConfigError(
+                f"{sequence.name} has no target to predict: choose --task link, or import it with a target."
+            )
+        self.target = torch.from_numpy(np.array(sequence.target)).to(device, dtype)
+        mean, std = sequence.target_mean, sequence.target_std
+        self.mean = 0.0 if mean is None else np.asarray(mean, np.float64)
+        self.std = 1.0 if std is None else np.asarray(std, np.float64)
+
+    def head(self, dim: int) -> nn.Module:
+        return nn.Sequential(nn.ReLU(), nn.Linear(dim, self.target.shape[2]))
+
+    def items(self, step: int) -> int:
+        return self.target.shape[1]
+
+    def loss(self, head: nn.Module, h: Tensor, step: int, seed: int, nodes: slice, part: tuple[int, int]) -> Tensor:
+        return (head(h) - self.target[step, nodes]).square().mean(1).sum()
+
+    def score(self, head: nn.Module, h: Tensor, step: int) -> np.ndarray:
+        return self._errors(head(h).double().cpu().numpy(), step)
+
+    def summarize(self, rows: np.ndarray) -> Metrics:
+        return {"mae": float(rows[:, 0].mean()), "rmse": float(np.sqrt(rows[:, 1].mean()))}
+
+    def baselines(self, steps: range, train: range) -> dict[str, Metrics]:
+        """Persistence (the target of the step before) and historical average (each node's mean while training)."""
+        target = self.target.double().cpu().numpy()
+        average = target[train.start : train.stop].mean(axis=0)
+        rules = {"persistence": lambda step: target[step - 1], "historical average": lambda step: average}
+        return {
+            name: self.summarize(np.concatenate([self._errors(rule(step), step) for step in steps]))
+            for name, rule in rules.items()
+        }
+
+    def describe(self) -> dict[str, Any]:
+        return {"name": "node regression", "units": "as in the source" if np.any(self.std != 1) else "as stored"}
+
+    def _errors(self, predicted: np.ndarray, step: int) -> np.ndarray:
+        """Absolute and squared error of each node, in the source's units, ``[N, 2]``."""
+        error = (predicted - self.target[step].double().cpu().numpy()) * self.std
+        return np.stack([np.abs(error).mean(axis=1), np.square(error).mean(axis=1)], axis=1)
