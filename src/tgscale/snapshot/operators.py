@@ -22,9 +22,14 @@ class GroupView(Protocol):
         x: node features, ``[w, N, F]``.
     """
 
-    first: int
-    window: int
-    x: Tensor
+    @property
+    def first(self) -> int: ...
+
+    @property
+    def window(self) -> int: ...
+
+    @property
+    def x(self) -> Tensor: ...
 
     def aggregate(self, operator: str, x: Tensor, edge_weight: Tensor | None = None) -> Tensor:
         """``A_t x_t`` for all steps, ``[w, N, F]``."""
@@ -32,8 +37,8 @@ class GroupView(Protocol):
     def aggregate_at(self, operator: str, step: int, x: Tensor, edge_weight: Tensor | None = None) -> Tensor:
         """``A_t x`` at one step of the group, ``[N, F]``."""
 
-    def adjacency(self, operator: str) -> Adjacency:
-        """The adjacency of that name, for kernels that run a whole recurrence."""
+    def adjacency(self, operator: str) -> Adjacency | None:
+        """The adjacency of that name, for kernels that run a whole recurrence; None where nodes are split."""
 
     def graphs(self) -> Tensor:
         """Which graph of the adjacency each step shows, int64 ``[w]``."""
