@@ -52,6 +52,7 @@ def test_alone_nothing_is_exchanged():
     assert tensor.tolist() == [0, 1, 2]
     assert ranks.broadcast_object("x") == "x"
     assert ranks.gather_objects("x") == ["x"]
+    assert ranks.all_to_all(tensor, [3], [3]).tolist() == [0, 1, 2]
 
 
 def test_an_error_of_one_process_alone_is_its_own():

@@ -13,7 +13,9 @@ from typing import Any
 AGGREGATE, MATMUL, ADD, CONCAT = "aggregate", "matmul", "add", "concat"
 SOURCES = ("input", "parameter", "state")
 STOCHASTIC = ("dropout",)
-WHOLE_GROUP = ("batch_norm", "attend", "last", "skip")
+ACROSS_STEPS = ("attend", "last", "skip")
+"""Operators that put the steps of a group together."""
+WHOLE_GROUP = ("batch_norm", *ACROSS_STEPS)
 """Operators that see all steps of a group at once."""
 
 

@@ -1,8 +1,8 @@
 """A model's operators in the order and form in which they run: rewritten, split into stages, and run on a group.
 
-Stages: *ahead*, for all steps of a group at once, what does not depend on the hidden state; *scans*, recurrences that
-run as one call; *loop*, step by step, what other recurrences need; *after*, for all steps at once, the rest. What
-depends on the data alone is computed for the whole run, once.
+Stages: *ahead*, for all steps of a group at once, what depends neither on the hidden state nor on other steps; *scans*,
+recurrences that run as one call, and what else puts steps together; *loop*, step by step, what other recurrences need;
+*after*, for all steps at once, the rest. What depends on the data alone is computed for the whole run, once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tgscale.models.snapshot_model import SnapshotModel
-from tgscale.nn.program import AGGREGATE, SOURCES, WHOLE_GROUP, Node, Program, topological
+from tgscale.nn.program import ACROSS_STEPS, AGGREGATE, SOURCES, WHOLE_GROUP, Node, Program, topological
 from tgscale.snapshot import rewrite
 from tgscale.snapshot.fuse import fuse
 from tgscale.snapshot.operators import OPERATORS, GroupView, score_rows
@@ -51,6 +51,7 @@ class Plan:
         written: the program as the model gives it.
         program: the program as it runs.
         stages: its nodes by when they run.
+        constants: what :meth:`keep` has computed, ``[T, N, .]``; a partition cuts its part out of it.
     """
 
     def __init__(self, model: SnapshotModel, rewrites: Rewrites | None = None) -> None:
@@ -61,7 +62,7 @@ class Plan:
         nodes = topological(self.program.roots())
         self._varies = _varying(nodes)
         self._needed_after = {each for node in self.stages.after for each in node.inputs} | {_output(self.program)}
-        self._constants: dict[Node, Tensor] = {}
+        self.constants: dict[Node, Tensor] = {}
         self._modules = dict(model.named_modules())
 
     @property
@@ -92,8 +93,8 @@ class Plan:
                 for each in node.inputs:
                     if users[each] is node and each not in self.stages.kept:
                         values.pop(each, None)
-        self._constants = {node: values[node] for node in self.stages.kept}
-        return sum(value.nbytes for value in self._constants.values())
+        self.constants = {node: values[node] for node in self.stages.kept}
+        return sum(value.nbytes for value in self.constants.values())
 
     def run(self, view: GroupView, hand_over: Callable[[list[Tensor]], list[Tensor]] | None = None) -> Tensor:
         """Embeddings of a group.
@@ -109,17 +110,17 @@ class Plan:
         """
         values = self.run_ahead(view)
         if hand_over is not None:
-            crossing = self.crossing()
+            crossing = [node for node in self.crossing() if node.per_node]
             values.update(zip(crossing, hand_over([values[node] for node in crossing]), strict=True))
         return self.run_recurrence(view, values)
 
     def crossing(self) -> list[Node]:
-        """Per-node values that are computed ahead and used by the recurrence, or come out."""
+        """What is there ahead for each step, as data or computed, and is used by the recurrence, or comes out."""
         later = [*self.stages.scans, *self.stages.loop, *self.stages.after]
         used = {each for node in later for each in node.inputs} | {_output(self.program)}
         ahead = {node for node in topological(self.program.roots()) if node.op == "input"}
         ahead |= {*self.stages.kept, *self.stages.ahead}
-        return [node for node in topological(self.program.roots()) if node in used and node in ahead and node.per_node]
+        return [node for node in topological(self.program.roots()) if node in used and node in ahead]
 
     def run_ahead(self, view: GroupView) -> dict[Node, Tensor]:
         """Everything up to the recurrence."""
@@ -127,7 +128,7 @@ class Plan:
         for node in topological(self.program.roots()):
             if node.op == "input":
                 values[node] = view.x
-        for node, constant in self._constants.items():
+        for node, constant in self.constants.items():
             values[node] = constant[view.first : view.first + view.window]
         for node in self.stages.weights:
             values[node] = self._evaluate(node, values, view)
@@ -218,6 +219,9 @@ def split(program: Program, rewrites: Rewrites) -> Stages:
     on_live: dict[Node, bool] = {}
     for node in nodes:
         on_live[node] = node in program.updates or any(on_live[each] for each in node.inputs)
+    across: dict[Node, bool] = {}
+    for node in nodes:
+        across[node] = node.op in ACROSS_STEPS or any(across[each] for each in node.inputs)
     # What these need, they need for all steps at once, hoisted or not.
     whole = _ancestors([node for node in nodes if node.op in (*WHOLE_GROUP, "scan") and not on_live[node]])
     wanted = _ancestors(program.updates.values())
@@ -234,7 +238,8 @@ def split(program: Program, rewrites: Rewrites) -> Stages:
             stages["weights"].append(node)
         elif not on_live[node]:
             in_steps = not rewrites.hoist and node not in whole and program.updates
-            stages["loop" if in_steps else "ahead" if depends[node] != STATE else "scans"].append(node)
+            alone = depends[node] != STATE and not across[node]
+            stages["loop" if in_steps else "ahead" if alone else "scans"].append(node)
         elif node.op in WHOLE_GROUP or (rewrites.hoist and node not in wanted) or _after_group(node, wanted):
             stages["after"].append(node)
         else:

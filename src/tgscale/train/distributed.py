@@ -127,6 +127,23 @@ class Ranks:
         rows = torch.cat([part[: int(n)] for part, n in zip(all_rows, counts, strict=True)])
         return torch.sparse_coo_tensor(index[None], rows, shape).coalesce()
 
+    def all_to_all(self, rows: Tensor, send: list[int], receive: list[int]) -> Tensor:
+        """Some rows to each rank, and what each sent to this one.
+
+        Args:
+            rows: ``[sum(send), ...]``, those for rank 0 first.
+            send, receive: number of rows to and from each rank; every rank calls with what the others expect.
+
+        Returns:
+            ``[sum(receive), ...]``, those from rank 0 first; no gradient passes.
+        """
+        if self.world == 1:
+            return rows.detach()
+        received = rows.new_empty(sum(receive), *rows.shape[1:])
+        with self._lost_peer():
+            dist.all_to_all_single(received, rows.detach().contiguous(), receive, send)
+        return received
+
     def broadcast(self, tensors: list[Tensor]) -> None:
         """Rank 0's tensors to all, in place."""
         if self.world > 1:
