@@ -43,12 +43,7 @@ def save_snapshots(
         StoreError: the target exists and ``overwrite`` is off, or the disk is full.
     """
     with writing_snapshots(path, overwrite) as writer:
-        columns = {name: getattr(sequence, name) for name in (*REQUIRED, *EDGE_COLUMNS, *NODE_COLUMNS, "step_time")}
-        columns = {name: array for name, array in columns.items() if array is not None}
-        writer.require(sum(array.nbytes for array in columns.values()))
-        for name, array in columns.items():
-            writer.create(name, array.dtype, array.shape)
-            writer.append(name, array)
+        writer.write_sequence(sequence)
         writer.commit(
             name=sequence.name,
             num_relations=sequence.num_relations,
@@ -135,6 +130,14 @@ class SnapshotWriter(DirectoryWriter):
         offsets = np.concatenate([[0], np.cumsum(sizes)])
         self.create("offsets", np.int64, offsets.shape)
         self.append("offsets", offsets)
+
+    def write_sequence(self, sequence: SnapshotSequence, more: int = 0) -> None:
+        """Write all columns that a sequence has; ``more`` bytes are to follow."""
+        columns = {name: getattr(sequence, name) for name in (*REQUIRED, *EDGE_COLUMNS, *NODE_COLUMNS, "step_time")}
+        there = {name: array for name, array in columns.items() if array is not None}
+        self.require(sum(array.nbytes for array in there.values()) + more)
+        for name, array in there.items():
+            self.write(name, array)
 
     def write(self, name: str, array: np.ndarray) -> None:
         """Write a whole column."""

@@ -1,0 +1,205 @@
+"""A series of values per node on a fixed graph, such as the speeds of road sensors, as a snapshot sequence.
+
+A step's features are the values at that step (with ``lags``, those before it too, oldest first; with ``steps_per_day``,
+the time of day), and its target is the first channel ``horizon`` steps later.
+"""
+
+from __future__ import annotations
+
+import time as clock
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tgscale.data.directory import CHUNK_BYTES, check_target
+from tgscale.data.snapshot_report import SnapshotReport, report_on
+from tgscale.data.snapshot_store import SnapshotWriter, writing_snapshots
+from tgscale.data.snapshots import SnapshotSequence
+from tgscale.errors import ConfigError, DataError
+
+
+def import_array(
+    source: str | Path,
+    out: str | Path,
+    *,
+    series: str | None = None,
+    adjacency: str | None = None,
+    horizon: int = 1,
+    lags: int = 1,
+    steps_per_day: int | None = None,
+    zscore: bool = False,
+    train_share: float = 0.7,
+    name: str | None = None,
+    overwrite: bool = False,
+) -> SnapshotReport:
+    """Import an array of values and an adjacency matrix.
+
+    Args:
+        source: ``.npz`` or ``.npy`` file.
+        out: the data directory to make.
+        series: name of the array ``[T, N]`` or ``[T, N, F]`` in the ``.npz``; None: the only one that can be it.
+        adjacency: name of an array ``[N, N]`` in the ``.npz``, or a ``.npz`` or ``.npy`` file that has it (``FILE`` or
+            ``FILE:NAME``); None: the array ``adj``. ``adjacency[i, j]`` is the weight of the edge from ``i`` to ``j``;
+            0 is no edge.
+        horizon: how many steps ahead the target lies.
+        lags: number of steps whose values are the features of one.
+        steps_per_day: adds the time of day, from 0 to 1, as the last feature; step 0 of the series is midnight.
+        zscore: subtract the mean and divide by the standard deviation of each channel.
+        train_share: the share of the steps, from the first on, that mean and deviation are taken of, so that nothing of
+            later steps is known.
+        name: name for reports; the directory's name unless given.
+        overwrite: replace a data directory that is already there.
+
+    Raises:
+        ConfigError: an option that cannot be used.
+        DataError: no such file or array, shapes that do not fit, a value that is not finite.
+        StoreError: the target exists, or the disk is full.
+    """
+    began = clock.perf_counter()
+    out = Path(out)
+    check_target(out, overwrite)
+    values = _values(Path(source), series)
+    steps = len(values) - lags - horizon + 1
+    for option, number in (("--horizon", horizon), ("--lags", lags)):
+        if number < 1 or steps < 1:
+            raise ConfigError(
+                f"{option} {number} does not fit a series of {len(values)} steps: give 1 or a little more."
+            )
+    if steps_per_day is not None and steps_per_day < 1:
+        raise ConfigError(f"--steps-per-day is {steps_per_day}: give the number of steps in a day, such as 288.")
+    if not 0 < train_share <= 1:
+        raise ConfigError(f"--train-share is {train_share}: give a share of the steps, above 0 and at most 1.")
+    _check_finite(Path(source), values)
+    graph = _graph(Path(source), adjacency, values.shape[1], steps)
+    shift, scale = _scale(values[: max(1, int(len(values) * train_share))] if zscore else None, values.shape[2])
+    about: dict[str, Any] = {"format": "array", "files": [str(source)], "series": series, "adjacency": adjacency}
+    about |= {"horizon": horizon, "lags": lags, "steps_per_day": steps_per_day}
+    about |= {"mean": shift.tolist(), "std": scale.tolist(), "train_share": train_share if zscore else None}
+    with writing_snapshots(out, overwrite) as writer:
+        width = lags * values.shape[2] + (steps_per_day is not None)
+        writer.write_sequence(graph, more=4 * steps * values.shape[1] * (width + 1))
+        _write_values(writer, values, steps, lags, horizon, steps_per_day, shift, scale)
+        writer.write("step_time", np.arange(lags - 1, lags - 1 + steps))
+        if zscore:
+            column = np.ones((values.shape[1], 1), np.float32)
+            writer.write("target_mean", column * np.float32(shift[0]))
+            writer.write("target_std", column * np.float32(scale[0]))
+        writer.commit(
+            name=name or out.absolute().name, num_relations=1, undirected=False, time_unit="step", source=about
+        )
+    return report_on(out, began, "array", f"a series of {len(values):,} steps on a fixed graph")
+
+
+def _load(path: Path) -> Any:
+    if not path.is_file():
+        raise DataError(f"{path} not found: give a .npz or .npy file.")
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} is no .npz or .npy file of plain numbers: {error}.") from None
+
+
+def _named(path: Path, loaded: Any, wanted: str, option: str) -> np.ndarray:
+    if wanted not in loaded.files:
+        raise DataError(f"{path} has no array {wanted!r} for {option}; it has {', '.join(loaded.files)}.")
+    return loaded[wanted]
+
+
+def _values(path: Path, series: str | None) -> np.ndarray:
+    """The series, ``[T, N, F]``."""
+    loaded = _load(path)
+    if isinstance(loaded, np.ndarray):
+        values = loaded
+    elif series is not None:
+        values = _named(path, loaded, series, "--series")
+    else:
+        found = [name for name in loaded.files if (shape := loaded[name].shape)[1:] and shape[0] != shape[1]]
+        if len(found) != 1:
+            raise DataError(f"{path} has the arrays {', '.join(loaded.files)}: say which is the series, with --series.")
+        values = loaded[found[0]]
+    if values.ndim not in (2, 3) or not np.issubdtype(values.dtype, np.number):
+        raise DataError(
+            f"{path}: the series is {values.dtype} {list(values.shape)}, numbers [T, N] or [T, N, F] expected."
+        )
+    return values[:, :, None] if values.ndim == 2 else values
+
+
+def _graph(source: Path, adjacency: str | None, num_nodes: int, steps: int) -> SnapshotSequence:
+    """The graph of all steps, without values."""
+    matrix, where = _matrix(source, adjacency)
+    if matrix.shape != (num_nodes, num_nodes):
+        raise DataError(f"{where} has shape {list(matrix.shape)}, expected {[num_nodes] * 2} as the series has nodes.")
+    if not np.isfinite(matrix).all():
+        raise DataError(f"{where} has a weight that is not finite: put 0 where there is no edge.")
+    src, dst = np.nonzero(matrix)
+    return SnapshotSequence.from_arrays(
+        np.zeros(len(src), np.int64),
+        src,
+        dst,
+        num_nodes=num_nodes,
+        graph_of=np.zeros(steps, np.int64),
+        edge_weight=matrix[src, dst],
+    )
+
+
+def _matrix(source: Path, adjacency: str | None) -> tuple[np.ndarray, str]:
+    """The adjacency matrix, and what to call it."""
+    wanted = adjacency or "adj"
+    loaded = _load(source)
+    if not isinstance(loaded, np.ndarray) and wanted in loaded.files:
+        return loaded[wanted], f"array {wanted!r} of {source}"
+    if adjacency is None:
+        raise DataError(
+            f"{source} has no array 'adj': say where the adjacency matrix lies, with --adjacency NAME or FILE."
+        )
+    file, _, key = adjacency.partition(":")
+    if not Path(file).is_file():
+        raise DataError(f"--adjacency {adjacency} is neither an array of {source} nor a .npz or .npy file.")
+    other = _load(Path(file))
+    if isinstance(other, np.ndarray):
+        return np.asarray(other), file
+    return _named(Path(file), other, key or "adj", "--adjacency"), file
+
+
+def _check_finite(path: Path, values: np.ndarray) -> None:
+    bad = ~np.isfinite(values).all(axis=2)
+    if bad.any():
+        step, node = np.argwhere(bad)[0]
+        raise DataError(f"{path}: the value of node {node} at step {step} is not finite; fill the series first.")
+
+
+def _scale(values: np.ndarray | None, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel, ``[F]``; 0 and 1 without values."""
+    if values is None:
+        return np.zeros(channels), np.ones(channels)
+    std = values.std(axis=(0, 1), dtype=np.float64)
+    return values.mean(axis=(0, 1), dtype=np.float64), np.where(std > 0, std, 1.0)
+
+
+def _write_values(
+    writer: SnapshotWriter,
+    values: np.ndarray,
+    steps: int,
+    lags: int,
+    horizon: int,
+    steps_per_day: int | None,
+    shift: np.ndarray,
+    scale: np.ndarray,
+) -> None:
+    """Write features and target, some steps at a time."""
+    nodes, channels = values.shape[1:]
+    width = lags * channels + (steps_per_day is not None)
+    writer.create("node_features", np.float32, (steps, nodes, width))
+    writer.create("target", np.float32, (steps, nodes, 1))
+    block = max(1, CHUNK_BYTES // (4 * nodes * width))
+    for at in range(0, steps, block):
+        last = min(at + block, steps)
+        scaled = (values[at : last + lags + horizon - 1] - shift) / scale
+        features = [scaled[lag : lag + last - at] for lag in range(lags)]
+        if steps_per_day is not None:
+            day = (np.arange(at, last) + lags - 1) % steps_per_day / steps_per_day
+            features.append(np.broadcast_to(day[:, None, None], (last - at, nodes, 1)))
+        writer.append("node_features", np.concatenate(features, axis=2))
+        writer.append("target", scaled[lags + horizon - 1 :, :, :1])
