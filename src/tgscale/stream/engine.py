@@ -6,7 +6,6 @@ reach up to each event's own time, strictly: they may see earlier events of the 
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -31,6 +30,7 @@ from tgscale.stream.scores import Scores, ScoreTable
 from tgscale.stream.static import make_static_memory
 from tgscale.train.distributed import Ranks
 from tgscale.train.progress import Progress
+from tgscale.train.rates import warm_up_and_cosine
 
 
 class StreamEngine:
@@ -108,7 +108,7 @@ class StreamEngine:
         """One learning-rate schedule per optimiser, over all ``steps`` of the run; none for a constant rate."""
         if self.config.train.schedule == "constant":
             return []
-        return [LambdaLR(optimizer, lambda step: _warm_up_and_cosine(step / steps)) for optimizer in optimizers]
+        return [LambdaLR(optimizer, lambda step: warm_up_and_cosine(step / steps)) for optimizer in optimizers]
 
     def forward(self, rows: MemoryRows, batch: Batch) -> tuple[Tensor, Write]:
         """Score a batch on the memory that was read for it.
@@ -241,10 +241,3 @@ def scaled_adam(lr: float, world: int, rule: str) -> dict[str, Any]:
         lr, eps = lr * world**0.5, eps / world**0.5
         beta1, beta2 = (max(0.0, 1 - world * (1 - beta)) for beta in (beta1, beta2))
     return {"lr": lr, "betas": (beta1, beta2), "eps": eps}
-
-
-def _warm_up_and_cosine(done: float) -> float:
-    """Factor of the learning rate after a share ``done`` of all steps: up from 4 % within the first 5 %, then down."""
-    if done < 0.05:
-        return 0.04 + 0.96 * (1 - math.cos(math.pi * done / 0.05)) / 2
-    return (1 + math.cos(math.pi * (done - 0.05) / 0.95)) / 2

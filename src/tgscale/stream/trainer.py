@@ -20,7 +20,7 @@ from tgscale.stream.loop import TrainingLoop
 from tgscale.stream.pipeline import hidden_share
 from tgscale.stream.schedule import Schedule
 from tgscale.train.checkpoint import Checkpointer
-from tgscale.train.config_io import from_dict, to_dict
+from tgscale.train.config_io import to_dict
 from tgscale.train.distributed import Ranks
 from tgscale.train.environment import (
     describe_environment,
@@ -30,10 +30,20 @@ from tgscale.train.environment import (
     set_threads,
 )
 from tgscale.train.progress import Progress
-from tgscale.train.rundir import CONFIG, RunDirectory
+from tgscale.train.run_start import (
+    BEST,
+    STEPS,
+    TIMELINE,
+    began_before,
+    check_data,
+    enter_run,
+    load_best,
+    load_run_config,
+    saved_steps,
+)
+from tgscale.train.rundir import RunDirectory
 from tgscale.train.trace import Trace, write_timeline
 
-STEPS, BEST, TIMELINE = "steps", "best", "timeline.json"
 TIES = "half (mean of the optimistic and the pessimistic rank)"
 
 
@@ -58,8 +68,7 @@ def train_stream(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
     # Absolute, so that the run finds its data from anywhere.
     config = dataclasses.replace(config, data=config.data.expanduser().absolute())
     with ranks.connected(), contextlib.ExitStack() as stack:
-        starters = sorted(set(ranks.gather_objects(ranks.starter)))
-        resume = resume or _began_before(config, ranks, starters)
+        resume = resume or began_before(config.run, ranks)
         with ranks.together():
             device = find_device(config.device, ranks.local_rank if ranks.world > 1 else None)
             stream = open_stream(config.data)
@@ -70,20 +79,7 @@ def train_stream(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
         with ranks.together():
             check_layout(config, ranks)
             check_room(config, stream, device, ranks)
-        run = None
-        with ranks.together():
-            if ranks.is_first:
-                holder = ", ".join(starters)
-                if resume:
-                    run = RunDirectory.open(config.run, holder)
-                else:
-                    run = RunDirectory.create(config.run, to_dict(config), holder)
-                stack.enter_context(run)
-        with ranks.together():
-            if RunDirectory.holder_of(config.run) != ", ".join(starters):
-                raise RunError(
-                    f"{config.run} is not seen here: the run directory must lie on a file system that all share."
-                )
+        run = enter_run(config.run, to_dict(config), resume, ranks, stack)
         started = ranks.broadcast_object(bool(saved_steps(config.run)))
         engine = StreamEngine(config, stream, device, pretrain=not started and ranks.is_first)
         trainer = stack.enter_context(contextlib.closing(_Trainer(config, engine, run, ranks)))
@@ -94,18 +90,6 @@ def train_stream(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
         if resume and run and not config.quiet:
             print(f"going on from iteration {trainer.loop.iteration:,}", file=sys.stderr)
         return trainer.fit()
-
-
-def _began_before(config: TrainConfig, ranks: Ranks, starters: list[str]) -> bool:
-    """Whether these ranks are there once more, started again by a ``torchrun`` that began this run.
-
-    Rank 0 looks, so that no other machine remembers the run directory as one that is not there.
-    """
-    found = False
-    if any(ranks.gather_objects(ranks.restarts)) and ranks.is_first:
-        holder = RunDirectory.holder_of(config.run).split(", ")
-        found = bool(set(holder) & set(starters)) and (config.run / CONFIG).exists()
-    return ranks.broadcast_object(found)
 
 
 def _same_options(config: TrainConfig) -> TrainConfig:
@@ -123,20 +107,13 @@ def resume(run: Path | str) -> dict[str, Any]:
     return train_stream(load_config(Path(run)), resume=True)
 
 
-def saved_steps(run: Path) -> list[int]:
-    """Iterations of the checkpoints from which a run can go on, oldest first."""
-    return Checkpointer(RunDirectory.checkpoints_of(run) / STEPS).steps()
-
-
 def load_config(run: Path) -> TrainConfig:
     """The configuration of a run directory, wherever that directory lies now.
 
     Raises:
         RunError: not a run directory.
     """
-    config = from_dict(TrainConfig, RunDirectory.read_config(run))
-    config.run = run
-    return config
+    return load_run_config(TrainConfig, run)
 
 
 def evaluate(
@@ -166,10 +143,8 @@ def evaluate(
             raise ConfigError(f"protocol {protocol!r} is unknown: choose mrr49 or ap.")
         config = replace(config, eval__protocol=protocol)
     set_threads(config.threads)
-    _, best = Checkpointer(RunDirectory.checkpoints_of(Path(run)) / BEST).load()
-    if not best:
-        raise RunError(f"{config.run} holds no validated weights: train for longer first.")
-    check_data(config, best)
+    best = load_best(Path(run))
+    check_data(config.data, config.run, best)
     engine = StreamEngine(config, open_stream(config.data), find_device(device or config.device), pretrain=False)
     restore_best(engine, best)
     metrics = evaluate_parts(engine, ("val", "test") if split == "test" else ("val",), quiet)[split]
@@ -179,16 +154,6 @@ def evaluate(
         "metrics": metrics,
         "baselines": summarize_rules(engine, split),
     }
-
-
-def check_data(config: TrainConfig, state: dict[str, Any]) -> None:
-    """Refuse data that are not those that a checkpoint was trained on.
-
-    Raises:
-        RunError: as said.
-    """
-    if state["data"] != fingerprint(config.data):
-        raise RunError(f"{config.data} is not what {config.run} was trained on: the data were made anew since then.")
 
 
 def restore_best(engine: StreamEngine, state: dict[str, Any]) -> None:
@@ -364,7 +329,7 @@ class _Trainer:
         """Go back to where the newest checkpoint was written."""
         _, state = self.steps.load()
         with self.ranks.together():
-            check_data(self.config, state)
+            check_data(self.config.data, self.config.run, state)
         shared = self.ranks.broadcast_object(state.get("shared"))
         self.loop.load(shared, state["own"])
         self.events, self.validations = shared["events"], shared["validations"]

@@ -25,6 +25,11 @@ class GradientBuffer:
         for p, part in zip(dense, self._flat.split([p.numel() for p in dense]), strict=True):
             p.grad = part.view_as(p)
 
+    @property
+    def flat(self) -> torch.Tensor:
+        """All dense gradients one after another, in the order of the model's parameters; not a copy."""
+        return self._flat
+
     def clear(self) -> None:
         """Back to zero."""
         self._flat.zero_()

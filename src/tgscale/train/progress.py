@@ -15,19 +15,20 @@ LINE_EVERY = 10.0
 
 
 class Progress:
-    """Shows how many events are done, at which rate, and how long it will still take. A context manager.
+    """Shows how many events, or other units, are done, at which rate, and how long it will still take. A context manager.
 
     Everything goes to stderr. On a terminal it is a bar; elsewhere (a log file, a pipe) a line every ten seconds and
     one at the end.
 
     Args:
-        total: events in this pass.
+        total: of this pass.
         label: what it is, such as ``"epoch 3/20"``.
         quiet: show nothing.
+        unit: what is counted.
     """
 
-    def __init__(self, total: int, label: str, quiet: bool = False) -> None:
-        self.total, self.label, self.done = total, label, 0
+    def __init__(self, total: int, label: str, quiet: bool = False, unit: str = "events") -> None:
+        self.total, self.label, self.done, self.unit = total, label, 0, unit
         self._values: dict[str, float] = {}
         self._quiet = quiet
         self._bar: Bar | None = None
@@ -65,7 +66,7 @@ class Progress:
             self._bar.stop()
         elif not self._quiet and kind is None:
             seconds = time.perf_counter() - self._began
-            print(f"{self.label}: {self.done:,} events in {seconds:.1f} s, {self._detail()}", file=sys.stderr)
+            print(f"{self.label}: {self.done:,} {self.unit} in {seconds:.1f} s, {self._detail()}", file=sys.stderr)
 
     @property
     def rate(self) -> float:
@@ -74,4 +75,4 @@ class Progress:
 
     def _detail(self) -> str:
         values = [f"{name} {value:.4g}" for name, value in self._values.items()]
-        return ", ".join([f"{self.rate:,.0f} events/s", *values])
+        return ", ".join([f"{self.rate:,.0f} {self.unit}/s", *values])

@@ -20,7 +20,7 @@ class Task(Protocol):
         lead: steps from an embedding to what it predicts.
         metric: by which validations are compared.
         better: ``"higher"`` or ``"lower"``.
-        rows: name of what :meth:`score` returns a row of.
+        all_nodes: whether the loss needs the embeddings of all nodes, not of a process's own alone.
     """
 
     name: str
@@ -63,6 +63,3 @@ class Task(Protocol):
     def describe(self) -> dict[str, Any]:
         """The protocol: all that a metric depends on beside model and split."""
 
-
-on_nodes = frozenset({"regression"})
-"""Tasks whose loss needs the embeddings of a process's own nodes alone."""

@@ -77,6 +77,7 @@ class EdgeClassification:
     """
 
     name, lead, metric, better = "edge classification", 1, "f1", "higher"
+    all_nodes = True
 
     def __init__(self, sequence: SnapshotSequence, config: SnapshotConfig, device: torch.device) -> None:
         if sequence.edge_label is None:

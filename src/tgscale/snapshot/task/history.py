@@ -22,9 +22,9 @@ class StepHistory:
         steps: number of steps; ``max(key) * steps`` must fit into 63 bits.
     """
 
-    def __init__(self, key: np.ndarray, step: np.ndarray, steps: int, device: torch.device | str = "cpu") -> None:
+    def __init__(self, key: Tensor, step: Tensor, steps: int, device: torch.device | str = "cpu") -> None:
         self.steps = steps
-        self.sorted = torch.from_numpy(np.sort(key.astype(np.int64) * steps + step)).to(device)
+        self.sorted = torch.sort(key * steps + step).values.to(device)
 
     def before(self, key: Tensor, step: int | Tensor) -> tuple[Tensor, Tensor]:
         """How often each key occurred before a step, and the last step at which it did, -1 where it did not."""
@@ -50,12 +50,11 @@ class PairHistory:
         nodes, steps = sequence.num_nodes, sequence.num_steps
         if nodes * nodes * steps >= 2**63:
             raise ConfigError(f"{nodes:,} nodes at {steps:,} steps are too many to look pairs up: leave nodes out.")
-        dst = np.concatenate([np.repeat(np.arange(nodes), np.diff(sequence.indptr[g])) for g in sequence.graph_of])
-        rows = [np.arange(sequence.offsets[g], sequence.offsets[g + 1]) for g in sequence.graph_of]
-        step = np.repeat(np.arange(steps), [len(r) for r in rows])
-        src = np.asarray(sequence.neighbor)[np.concatenate(rows)]
+        ends = [sequence.edges(t) for t in range(steps)]
+        src, dst = (torch.from_numpy(np.concatenate(side).astype(np.int64)) for side in zip(*ends, strict=True))
+        step = torch.repeat_interleave(torch.arange(steps), torch.from_numpy(sequence.edge_counts()))
         self.nodes = nodes
-        self.pairs = StepHistory(_pair_key(src.astype(np.int64), dst, nodes), step, steps, device)
+        self.pairs = StepHistory(_pair_key(src, dst, nodes), step, steps, device)
         self.destinations = StepHistory(dst, step, steps, device)
 
     def met(self, u: Tensor, v: Tensor, step: int) -> tuple[Tensor, Tensor]:
@@ -78,10 +77,8 @@ class PairHistory:
         return torch.stack(columns, dim=-1).view(*v.shape, PAIR_DIM)
 
 
-def _pair_key(u: np.ndarray | Tensor, v: np.ndarray | Tensor, nodes: int):
-    if isinstance(u, Tensor):
-        return torch.minimum(u, v) * nodes + torch.maximum(u, v)
-    return np.minimum(u, v) * nodes + np.maximum(u, v)
+def _pair_key(u: Tensor, v: Tensor, nodes: int) -> Tensor:
+    return torch.minimum(u, v) * nodes + torch.maximum(u, v)
 
 
 def _columns(count: Tensor, last: Tensor, step: int) -> list[Tensor]:

@@ -32,6 +32,7 @@ class LinkPrediction:
     """
 
     name, lead, metric, better = "link prediction", 1, "mrr", "higher"
+    all_nodes = True
 
     def __init__(self, sequence: SnapshotSequence, config: SnapshotConfig, device: torch.device) -> None:
         if sequence.num_graphs < 2:

@@ -25,6 +25,7 @@ class Regression:
     """
 
     name, lead, metric, better = "node regression", 0, "rmse", "lower"
+    all_nodes = False
 
     def __init__(self, sequence: SnapshotSequence, device: torch.device, dtype: torch.dtype) -> None:
         if sequence.target is None:

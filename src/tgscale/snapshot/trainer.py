@@ -1,0 +1,314 @@
+"""A whole run on snapshots: train, validate after each epoch, keep the best weights, test, write the result."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tgscale.data.snapshot_store import open_snapshots
+from tgscale.data.store import fingerprint
+from tgscale.errors import ConfigError
+from tgscale.snapshot.config import SnapshotConfig
+from tgscale.snapshot.engine import SnapshotEngine
+from tgscale.snapshot.executor import make_executor
+from tgscale.snapshot.loop import SnapshotLoop
+from tgscale.snapshot.partition import place
+from tgscale.snapshot.task.base import Metrics
+from tgscale.train.checkpoint import Checkpointer
+from tgscale.train.config_io import to_dict
+from tgscale.train.distributed import Ranks
+from tgscale.train.environment import (
+    describe_environment,
+    find_device,
+    peak_cuda_memory_bytes,
+    peak_memory_bytes,
+    set_threads,
+)
+from tgscale.train.progress import Progress
+from tgscale.train.run_start import (
+    BEST,
+    STEPS,
+    TIMELINE,
+    began_before,
+    check_data,
+    enter_run,
+    load_best,
+    load_run_config,
+    saved_steps,
+)
+from tgscale.train.rundir import RunDirectory
+from tgscale.train.trace import Trace, write_timeline
+
+
+def train_snapshots(config: SnapshotConfig, resume: bool = False) -> dict[str, Any]:
+    """Train and evaluate as ``config`` says.
+
+    A process that ``torchrun`` started is one device among ``WORLD_SIZE``, and all of them call this.
+
+    Args:
+        config: all choices; ``config.data`` is the data directory, ``config.run`` the run directory.
+        resume: go on from the newest checkpoint of ``config.run``.
+
+    Returns:
+        What is written to ``result.json`` of the run directory.
+
+    Raises:
+        TgscaleError: data, options or run directory that cannot be used; raised before any work.
+    """
+    ranks = Ranks.from_environment()
+    set_threads(config.threads)
+    # Absolute, so that the run finds its data from anywhere.
+    config = dataclasses.replace(config, data=config.data.expanduser().absolute())
+    with ranks.connected(), contextlib.ExitStack() as stack:
+        resume = resume or began_before(config.run, ranks)
+        with ranks.together():
+            device = find_device(config.device, ranks.local_rank if ranks.world > 1 else None)
+            sequence = open_snapshots(config.data)
+            if resume and config != load_config(config.run):
+                raise ConfigError(
+                    f"{config.run} was begun with other options: go on with those, or give another --run."
+                )
+        engine = None
+        with ranks.together():
+            engine = SnapshotEngine(config, sequence, device, place=lambda data: place(config.partition, data, ranks))
+        assert engine is not None
+        run = enter_run(config.run, to_dict(config), resume, ranks, stack)
+        started = ranks.broadcast_object(bool(saved_steps(config.run)))
+        trainer = stack.enter_context(contextlib.closing(_Trainer(config, engine, run, ranks)))
+        if started:
+            trainer.load()
+        elif resume and run:  # killed before its first checkpoint: begin again
+            run.truncate_metrics(0)
+        if resume and run and not config.quiet:
+            print(f"going on from iteration {trainer.loop.iteration:,}", file=sys.stderr)
+        return trainer.fit()
+
+
+def load_config(run: Path) -> SnapshotConfig:
+    """The configuration of a run directory, wherever that directory lies now.
+
+    Raises:
+        RunError: not a run directory.
+    """
+    return load_run_config(SnapshotConfig, run)
+
+
+def evaluate_snapshots(
+    run: Path | str, split: str = "test", device: str | None = None, quiet: bool = False
+) -> dict[str, Any]:
+    """Evaluate the best weights of a finished or interrupted run.
+
+    Args:
+        run: run directory.
+        split: ``"val"`` or ``"test"``.
+        device: as in training unless given.
+        quiet: show no progress.
+
+    Returns:
+        ``split``, ``protocol``, ``metrics`` and ``baselines``.
+
+    Raises:
+        ConfigError: unknown split.
+        RunError: not a run directory, or one without a finished epoch.
+    """
+    if split not in ("val", "test"):
+        raise ConfigError(f"split {split!r} is unknown: choose val or test.")
+    config = load_config(Path(run))
+    set_threads(config.threads)
+    best = load_best(Path(run))
+    check_data(config.data, config.run, best)
+    engine = SnapshotEngine(config, open_snapshots(config.data), find_device(device or config.device))
+    engine.modules.load_state_dict(best["modules"])
+    return {
+        "split": split,
+        "protocol": engine.task.describe(),
+        "metrics": evaluate_part(engine, split, quiet),
+        "baselines": engine.baselines(split),
+    }
+
+
+def evaluate_part(engine: SnapshotEngine, part: str, quiet: bool, ranks: Ranks | None = None) -> Metrics:
+    """Metrics of a part, the same on all ranks."""
+    ranks = ranks or Ranks()
+    steps = len(getattr(engine.parts, part))
+    with Progress(steps, part, quiet=quiet or not ranks.is_first, unit="snapshots") as progress:
+        return engine.evaluate(part, progress, ranks)
+
+
+class _Trainer:
+    """The state of a run while it runs, on one of its ranks; ``run`` is None on all but the first."""
+
+    def __init__(self, config: SnapshotConfig, engine: SnapshotEngine, run: RunDirectory | None, ranks: Ranks) -> None:
+        self.config, self.engine, self.run, self.ranks = config, engine, run, ranks
+        self.data = fingerprint(config.data)
+        synchronize = torch.cuda.synchronize if engine.device.type == "cuda" else None
+        self.trace = Trace(config.profile, synchronize)
+        self.executor = make_executor(config.executor, engine, self.trace, ranks)
+        self.loop = SnapshotLoop(engine, self.executor, ranks, self.trace)
+        checkpoints = RunDirectory.checkpoints_of(config.run)
+        self.steps = Checkpointer(checkpoints / STEPS, config.keep_checkpoints, ranks)
+        self.best = Checkpointer(checkpoints / BEST, keep=1)
+        self.best_value, self.best_epoch = float("nan"), 0
+        self.seconds: list[float] = [0.0]
+        self.imbalance: list[float] = []
+        self.waited: list[float] = []
+        self.step_seconds: list[float] = []
+
+    def close(self) -> None:
+        self.executor.close()
+
+    def fit(self) -> dict[str, Any]:
+        patience, epochs = self.config.train.patience, self.config.train.epochs
+        while self.loop.epoch < epochs:
+            self._one_epoch()
+            if patience and self.loop.epoch - self.best_epoch >= patience:
+                break
+        return self._finish()
+
+    def _one_epoch(self) -> None:
+        loop, quiet = self.loop, self.config.quiet or not self.ranks.is_first
+        if not loop.plan:
+            loop.begin_epoch()
+        groups = len(self.engine.groups)
+        with Progress(groups, f"epoch {loop.epoch + 1}/{self.config.train.epochs}", quiet, unit="groups") as progress:
+            while not loop.ended:
+                every = self.config.checkpoint_every or len(loop.plan)
+                until = min(every - loop.iteration % every, len(loop.plan) - loop.at)
+                began = time.perf_counter()
+                loop.run(until, progress)
+                self.seconds[-1] += time.perf_counter() - began
+                if not loop.ended:
+                    self._save()
+        self._validate()
+        self._save()
+
+    def _validate(self) -> None:
+        shown, seconds = self.loop.end_epoch(), self.seconds[-1]
+        began = time.perf_counter()
+        val = evaluate_part(self.engine, "val", True, self.ranks)
+        value, sign = val[self.engine.task.metric], 1 if self.engine.task.better == "higher" else -1
+        assert value is not None
+        better = not sign * value <= sign * self.best_value  # true also of the first, which is compared with NaN
+        if better:
+            self.best_value, self.best_epoch = value, self.loop.epoch
+        self.imbalance.append(shown["imbalance"])
+        self.waited.append(shown["sync_wait_seconds"])
+        self.step_seconds.append(shown["step_seconds"])
+        line = {
+            "iteration": self.loop.iteration,
+            "epoch": self.loop.epoch,
+            **shown,
+            "seconds": seconds,
+            "val_seconds": time.perf_counter() - began,
+            **{f"val_{name}": each for name, each in val.items()},
+        }
+        with self.ranks.together():
+            if self.run:
+                self.run.log("epoch", **line)
+                if better:
+                    self.best.save(
+                        self.loop.iteration, {"modules": self.engine.modules.state_dict(), "data": self.data}
+                    )
+        self.seconds.append(0.0)
+
+    def _save(self) -> None:
+        state: dict[str, Any] = {"data": self.data, "own": self.loop.own_state()}
+        if self.ranks.is_first:
+            state["shared"] = self.loop.shared_state() | {
+                "best_value": self.best_value,
+                "best_epoch": self.best_epoch,
+                "seconds": self.seconds,
+                "imbalance": self.imbalance,
+                "waited": self.waited,
+                "step_seconds": self.step_seconds,
+            }
+        self.steps.save(self.loop.iteration, state)
+
+    def load(self) -> None:
+        """Go back to where the newest checkpoint was written."""
+        _, state = self.steps.load()
+        with self.ranks.together():
+            check_data(self.config.data, self.config.run, state)
+        shared = self.ranks.broadcast_object(state.get("shared"))
+        self.loop.load(shared, state["own"])
+        self.best_value, self.best_epoch = shared["best_value"], shared["best_epoch"]
+        self.seconds, self.imbalance = list(shared["seconds"]), list(shared["imbalance"])
+        self.waited, self.step_seconds = list(shared["waited"]), list(shared["step_seconds"])
+        if self.run:
+            self.run.truncate_metrics(self.loop.iteration)
+
+    def _finish(self) -> dict[str, Any]:
+        engine, ranks, config = self.engine, self.ranks, self.config
+        with ranks.together():
+            if ranks.is_first:
+                engine.modules.load_state_dict(load_best(config.run)["modules"])
+        ranks.broadcast(list(engine.modules.state_dict().values()))
+        metrics = {part: evaluate_part(engine, part, config.quiet, ranks) for part in ("val", "test")}
+        timelines = ranks.gather_objects(self.trace.events() if config.profile else [])
+        processes = ranks.gather_objects(self._process())
+        result = ranks.broadcast_object(self._result(metrics, processes) if self.run else None)
+        if self.run:
+            if config.profile:
+                names = [f"device {rank}" for rank in range(ranks.world)]
+                write_timeline(self.run.path / TIMELINE, list(zip(names, timelines, strict=True)))
+            self.run.write_result(result)
+        return result
+
+    def _process(self) -> dict[str, Any]:
+        """What this process did and what that took, since it began."""
+        return {
+            "iterations": self.loop.iteration,
+            "time": {name: seconds for name, (seconds, _) in self.trace.totals().items()},
+            "bytes_sent": self.engine.placement.bytes_sent,
+            "peak_memory_bytes": peak_memory_bytes(),
+            "peak_cuda_memory_bytes": peak_cuda_memory_bytes(),
+        }
+
+    def _result(self, metrics: dict[str, Metrics], processes: list[dict[str, Any]]) -> dict[str, Any]:
+        config, engine, sequence = self.config, self.engine, self.engine.sequence
+        return {
+            "task": engine.task.name,
+            "model": config.model,
+            "data": {
+                "name": sequence.name,
+                "snapshots": sequence.num_steps,
+                "nodes": sequence.num_nodes,
+                "edges": int(sequence.edge_counts().sum()),
+            },
+            "split": {name: [part.start, part.stop] for name, part in engine.parts._asdict().items()},
+            "protocol": engine.task.describe(),
+            "val": metrics["val"],
+            "test": metrics["test"],
+            "baselines": engine.baselines("test"),
+            "train": {
+                "partition": config.partition,
+                "assign": config.policy if config.partition in ("blad", "group-count") else None,
+                "executor": self.executor.name,
+                "ranks": self.ranks.world,
+                "machines": self.ranks.machines,
+                "groups": len(engine.groups),
+                "groups_per_step": config.groups_per_step,
+                "iterations": self.loop.iteration,
+                "epochs": self.loop.epoch,
+                "best_epoch": self.best_epoch,
+                "seconds": sum(self.seconds),
+                "seconds_per_epoch": self.seconds[:-1],
+                "step_seconds": self.step_seconds,
+                "imbalance": self.imbalance,
+                "sync_wait_seconds": self.waited,
+                "notes": list(self.loop.notes),
+                "kept_bytes": engine.kept_bytes,
+                "profiled": config.profile,
+                "processes": processes,
+                "peak_memory_bytes": max(each["peak_memory_bytes"] for each in processes),
+                "peak_cuda_memory_bytes": max(each["peak_cuda_memory_bytes"] for each in processes),
+                "parameters": sum(p.numel() for p in engine.modules.parameters()),
+            },
+            "environment": describe_environment(),
+        }

@@ -1,0 +1,99 @@
+"""How the processes of a run begin it together, go on with it, or are refused."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tgscale.data.store import fingerprint
+from tgscale.errors import RunError
+from tgscale.train.checkpoint import Checkpointer
+from tgscale.train.config_io import from_dict
+from tgscale.train.distributed import Ranks
+from tgscale.train.rundir import CONFIG, RunDirectory
+
+STEPS, BEST, TIMELINE = "steps", "best", "timeline.json"
+
+Config = TypeVar("Config")
+
+
+def load_run_config(config_type: type[Config], run: Path) -> Config:
+    """The configuration of a run directory, wherever that directory lies now.
+
+    Raises:
+        RunError: not a run directory.
+    """
+    config = from_dict(config_type, RunDirectory.read_config(run))
+    config.run = run  # type: ignore[attr-defined]
+    return config
+
+
+def saved_steps(run: Path) -> list[int]:
+    """Iterations of the checkpoints from which a run can go on, oldest first."""
+    return Checkpointer(RunDirectory.checkpoints_of(run) / STEPS).steps()
+
+
+def load_best(run: Path) -> dict[str, Any]:
+    """The best validated weights of a run, with what was saved beside them.
+
+    Raises:
+        RunError: there are none yet.
+    """
+    _, best = Checkpointer(RunDirectory.checkpoints_of(run) / BEST).load()
+    if not best:
+        raise RunError(f"{run} holds no validated weights: train for longer first.")
+    return best
+
+
+def check_data(data: Path, run: Path, state: dict[str, Any]) -> None:
+    """Refuse data that are not those that a checkpoint was trained on.
+
+    Raises:
+        RunError: as said.
+    """
+    if state["data"] != fingerprint(data):
+        raise RunError(f"{data} is not what {run} was trained on: the data were made anew since then.")
+
+
+def began_before(run: Path, ranks: Ranks) -> bool:
+    """Whether these ranks are there once more, started again by a ``torchrun`` that began this run.
+
+    Rank 0 looks, so that no other machine remembers the run directory as one that is not there.
+    """
+    starters, found = _starters(ranks), False
+    if any(ranks.gather_objects(ranks.restarts)) and ranks.is_first:
+        holder = RunDirectory.holder_of(run).split(", ")
+        found = bool(set(holder) & set(starters)) and (run / CONFIG).exists()
+    return ranks.broadcast_object(found)
+
+
+def enter_run(
+    run: Path, config: dict[str, Any], resume: bool, ranks: Ranks, stack: contextlib.ExitStack
+) -> RunDirectory | None:
+    """Create or open the run directory, on the first rank; None on the others, who only see whether it is there.
+
+    Args:
+        run: the directory.
+        config: plain values to write into a new one.
+        resume: open one that exists.
+        ranks: all call this.
+        stack: what closes it in the end.
+
+    Raises:
+        RunError: it is occupied, in use, cannot be written, or is not seen by all ranks.
+    """
+    holder = ", ".join(_starters(ranks))
+    directory = None
+    with ranks.together():
+        if ranks.is_first:
+            directory = RunDirectory.open(run, holder) if resume else RunDirectory.create(run, config, holder)
+            stack.enter_context(directory)
+    with ranks.together():
+        if RunDirectory.holder_of(run) != holder:
+            raise RunError(f"{run} is not seen here: the run directory must lie on a file system that all share.")
+    return directory
+
+
+def _starters(ranks: Ranks) -> list[str]:
+    return sorted(set(ranks.gather_objects(ranks.starter)))
