@@ -15,7 +15,7 @@ LINE_EVERY = 10.0
 
 
 class Progress:
-    """Shows how many events, or other units, are done, at which rate, and how long it will still take. A context manager.
+    """Shows how many events or other units are done, at which rate, and how long it will still take. A context manager.
 
     Everything goes to stderr. On a terminal it is a bar; elsewhere (a log file, a pipe) a line every ten seconds and
     one at the end.

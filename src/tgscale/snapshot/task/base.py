@@ -27,6 +27,7 @@ class Task(Protocol):
     lead: int
     metric: str
     better: str
+    all_nodes: bool
 
     def head(self, dim: int) -> nn.Module:
         """A decoder for embeddings of width ``dim``."""
