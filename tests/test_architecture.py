@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "tgscale"
-LINES = ["errors", "data", "graph", "nn", "memory", "models", "train", "stream", "report", "cli"]  # lowest first
+# Lowest first. The two engines, snapshot and stream, stand side by side.
+LINES = ["errors", "data", "graph", "nn", "memory", "models", "train", "snapshot", "stream", "report", "cli"]
 
 
 def imported_lines(file: Path) -> set[str]:
@@ -26,6 +27,12 @@ def test_imports_point_downwards(line):
     for file in files:
         for other in imported_lines(file):
             assert LINES.index(other) <= LINES.index(line), f"{file.relative_to(PACKAGE)} imports tgscale.{other}"
+
+
+@pytest.mark.parametrize(("engine", "other"), [("snapshot", "stream"), ("stream", "snapshot")])
+def test_the_engines_do_not_know_each_other(engine, other):
+    knowing = [file.name for file in (PACKAGE / engine).rglob("*.py") if other in imported_lines(file)]
+    assert not knowing
 
 
 def test_every_line_is_known():

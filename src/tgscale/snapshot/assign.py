@@ -93,11 +93,11 @@ def plan_epoch(
         ConfigError: an unknown policy, a number below 1, or costs that are not finite numbers of 0 or more.
     """
     costs = np.asarray(costs, np.float64)
-    _check(costs, devices, groups_per_step, policy, seed, epoch)
+    _check(costs, devices, groups_per_step, policy, epoch)
     choices, assign = POLICIES[policy]
     plans = []
     for choose in choices:
-        batches = choose(costs, devices, groups_per_step, np.random.default_rng([seed, epoch]))
+        batches = choose(costs, devices, groups_per_step, np.random.default_rng([seed % 2**64, epoch]))
         plans.append(_plan(batches, costs, devices, assign, time_limit))
     if len(plans) == 1:
         return plans[0]
@@ -135,13 +135,12 @@ def _by_device(batch: np.ndarray, device: np.ndarray, costs: np.ndarray, devices
     return np.split(batch[order], ends[:-1])
 
 
-def _check(costs: np.ndarray, devices: int, groups_per_step: int, policy: str, seed: int, epoch: int) -> None:
+def _check(costs: np.ndarray, devices: int, groups_per_step: int, policy: str, epoch: int) -> None:
     if policy not in POLICIES:
         raise ConfigError(f"policy {policy!r} is unknown: take one of {', '.join(POLICIES)}.")
     for name, value, least in (
         ("devices", devices, 1),
         ("groups per step", groups_per_step, 1),
-        ("seed", seed, 0),
         ("epoch", epoch, 0),
     ):
         if value < least:
