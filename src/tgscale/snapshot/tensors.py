@@ -56,7 +56,7 @@ class SnapshotData:
     def adjacency(self, operator: str) -> Adjacency:
         """The adjacency ``"gcn"``, ``"chebyshev"`` or ``"mean:R"`` of all graphs; made when first asked for."""
         if operator not in self._adjacencies:
-            self._adjacencies[operator] = _make(self.sequence, operator, self.dtype).to(self.device)
+            self._adjacencies[operator] = make_adjacency(self.sequence, operator, self.dtype).to(self.device)
         return self._adjacencies[operator]
 
     def group(self, first: int, window: int) -> LocalGroup:
@@ -108,7 +108,8 @@ class LocalGroup:
         return pick_top(x, score, count)
 
 
-def _make(sequence: SnapshotSequence, operator: str, dtype: torch.dtype) -> Adjacency:
+def make_adjacency(sequence: SnapshotSequence, operator: str, dtype: torch.dtype) -> Adjacency:
+    """The adjacency ``"gcn"``, ``"chebyshev"`` or ``"mean:R"`` of all graphs of a sequence, on the CPU."""
     name, _, number = operator.partition(":")
     if name == "mean":
         return relation_adjacency(sequence, int(number), dtype)
