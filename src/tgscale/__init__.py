@@ -20,6 +20,12 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from tgscale.data.generate import generate_stream
     from tgscale.data.ingest import import_events
+    from tgscale.data.snapshot_array import import_array
+    from tgscale.data.snapshot_generate import generate_snapshots
+    from tgscale.data.snapshot_ingest import import_snapshots
+    from tgscale.data.snapshot_pgt import import_pgt
+    from tgscale.data.snapshot_store import open_snapshots, save_snapshots
+    from tgscale.data.snapshots import SnapshotSequence
     from tgscale.data.store import open_stream, save_stream
     from tgscale.data.stream import EventStream
     from tgscale.errors import TgscaleError
@@ -33,6 +39,7 @@ _HOME = {
     "EventStream": "tgscale.data.stream",
     "History": "tgscale.graph.history",
     "NeighborSampler": "tgscale.graph.sampling",
+    "SnapshotSequence": "tgscale.data.snapshots",
     "TGN": "tgscale.models.tgn",
     "TGNConfig": "tgscale.models.tgn",
     "TgscaleError": "tgscale.errors",
@@ -40,19 +47,26 @@ _HOME = {
     "default_config": "tgscale.stream.config",
     "disttgl_config": "tgscale.stream.config",
     "evaluate": "tgscale.stream.trainer",
+    "generate_snapshots": "tgscale.data.snapshot_generate",
     "generate_stream": "tgscale.data.generate",
+    "import_array": "tgscale.data.snapshot_array",
     "import_events": "tgscale.data.ingest",
+    "import_pgt": "tgscale.data.snapshot_pgt",
+    "import_snapshots": "tgscale.data.snapshot_ingest",
+    "open_snapshots": "tgscale.data.snapshot_store",
     "open_stream": "tgscale.data.store",
     "replace": "tgscale.stream.config",
     "resume": "tgscale.stream.trainer",
+    "save_snapshots": "tgscale.data.snapshot_store",
     "save_stream": "tgscale.data.store",
     "train_stream": "tgscale.stream.trainer",
 }
 
 __all__ = [
-    "TGN", "EventStream", "History", "NeighborSampler", "TGNConfig", "TgscaleError", "TrainConfig", "default_config",
-    "disttgl_config", "evaluate", "generate_stream", "import_events", "open_stream", "replace", "resume", "save_stream",
-    "train_stream",
+    "TGN", "EventStream", "History", "NeighborSampler", "SnapshotSequence", "TGNConfig", "TgscaleError", "TrainConfig",
+    "default_config", "disttgl_config", "evaluate", "generate_snapshots", "generate_stream", "import_array",
+    "import_events", "import_pgt", "import_snapshots", "open_snapshots", "open_stream", "replace", "resume",
+    "save_snapshots", "save_stream", "train_stream",
 ]  # fmt: skip
 
 

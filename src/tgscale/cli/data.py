@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
-from rich.filesize import decimal
+from rich.console import Console, RenderableType
 
+from tgscale.cli.data_import import run
+from tgscale.cli.data_report import sequence_text
 from tgscale.cli.dispatch import Command, dispatch
 from tgscale.data.generate import generate_stream
-from tgscale.data.ingest import ImportReport, import_events
-from tgscale.data.store import NODE_IDS, check_target, open_stream, save_stream
+from tgscale.data.snapshot_generate import generate_snapshots
+from tgscale.data.snapshot_store import open_snapshots, save_snapshots
+from tgscale.data.snapshot_summary import render_snapshots, summarize_snapshots
+from tgscale.data.store import check_target, kind_of, open_stream, save_stream
 from tgscale.data.summary import render, summarize
 from tgscale.train.config_io import parse
 
@@ -49,49 +52,27 @@ class GenerateStream:
 
 
 @dataclass
-class ImportEvents:
-    """Import events from files or a query."""
+class GenerateSnapshots:
+    """Make a snapshot sequence with power-law degrees, uneven sizes, slow change and a target that can be learned."""
 
     out: Path
     """Data directory to make."""
-    sources: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE ..")] = ()
-    """Files, a folder, or a pattern such as 'part-*.parquet'. May be left out with --query."""
-    format: str = "auto"
-    """auto, csv, parquet, json, jodie, tgl or dyglib."""
-    src: str | None = None
-    """Column of source nodes, where its name is not a usual one."""
-    dst: str | None = None
-    """Column of destination nodes."""
-    time: str | None = None
-    """Column of times."""
-    label: str | None = None
-    """Column of labels."""
-    edge_features: str | None = None
-    """Columns of edge features: names or patterns, with commas, such as 'f*,weight'; or one column of lists."""
-    node_features: Path | None = None
-    """Table of node features: .npy, or CSV or Parquet with a column id."""
-    bipartite: bool = False
-    """Sources and destinations have ids of their own."""
-    on_error: Literal["stop", "drop"] = "stop"
-    """What to do at a row that cannot be used."""
-    memory_limit: str = "2GB"
-    """How much memory the import may take; what does not fit goes to disk beside the target."""
-    time_unit: Literal["s", "ms", "us", "ns", "step"] = "s"
-    """Unit of the stored times."""
-    source_time_unit: Literal["s", "ms", "us", "ns", "step"] = "s"
-    """Unit of numeric times in the source."""
-    split: str | None = None
-    """Column that holds 0 (train), 1 (val) or 2 (test)."""
-    ids: Literal["auto", "int", "text"] = "auto"
-    """What node ids are."""
-    query: str | None = None
-    """SQL (DuckDB) whose result is imported; it may call the files `source`."""
-    name: str | None = None
-    """Name for reports; the directory's name unless given."""
+    nodes: int = 20_000
+    """Number of nodes."""
+    snapshots: int = 60
+    """Number of snapshots."""
+    edges: int = 200_000
+    """Mean number of edges in a snapshot."""
+    change: float = 5.0
+    """Per cent of the edges that differ from one snapshot to the next."""
+    skew: float = 2.0
+    """The largest snapshot has 1 + SKEW times the mean number of edges; 0 makes all equal."""
+    features: int = 8
+    """Number of node features; 0 for none, and no target."""
+    seed: int = 0
+    """Equal seeds and options make equal sequences."""
     overwrite: bool = False
     """Replace a data directory that is already there."""
-    quiet: bool = False
-    """Show no progress."""
 
 
 @dataclass
@@ -116,42 +97,33 @@ def generate(argv: list[str]) -> None:
     print(f"{out}: {stream.num_events:,} events, {stream.num_nodes:,} nodes, {stream.edge_dim} edge features")
 
 
-def import_(argv: list[str]) -> None:
-    """`tgscale data import`."""
-    options = asdict(parse(ImportEvents, argv, prog="tgscale data import"))
-    sources, out, quiet = options.pop("sources") or None, options.pop("out"), options.pop("quiet")
-    report = import_events(sources, out, progress=_ignore if quiet else _show, **options)
-    print(report_text(report))
+def generate_sequence(argv: list[str]) -> None:
+    """`tgscale data generate snapshots`."""
+    options = asdict(parse(GenerateSnapshots, argv, prog="tgscale data generate snapshots"))
+    out, overwrite = options.pop("out"), options.pop("overwrite")
+    check_target(out.absolute(), overwrite)  # before the work, not after it
+    sequence = generate_snapshots(name=out.absolute().name, **options)
+    save_snapshots(sequence, out, overwrite, {"format": "generated", **options})
+    print(f"{out}: {sequence_text(sequence)}")
 
 
 def info(argv: list[str]) -> None:
     """`tgscale data info`."""
     options = parse(Info, argv, prog="tgscale data info")
-    summary = summarize(open_stream(options.data, verify=options.verify))
+    kind = kind_of(options.data)
+    summary, draw = _describe_stream(options) if kind == "stream" else _describe_snapshots(options)
     if options.json:
         print(json.dumps(summary, indent=1))
     else:
-        Console().print(render(summary))
+        Console().print(draw(summary))
 
 
-def report_text(report: ImportReport) -> str:
-    """What an import did, in words."""
-    columns = asdict(report.columns)
-    roles = [f"{role} from {columns[role]!r}" for role in ("src", "dst", "time", "label", "split") if columns[role]]
-    sources = f" ({report.num_sources:,} of them sources)" if report.num_sources is not None else ""
-    node_features = f", {report.node_dim} node features" if report.node_dim else ""
-    lines = [
-        f"read as {report.format}{f' ({report.note})' if report.note else ''}: {', '.join(roles)}",
-        f"{report.events:,} events, {report.nodes:,} nodes{sources}, {report.edge_dim} edge features{node_features}, "
-        f"times {report.first_time:,} to {report.last_time:,} {report.time_unit}",
-    ]
-    if report.relabelled:
-        lines.append(f"node ids were numbered anew; {NODE_IDS} in the data directory holds the old ones")
-    for dropped in report.dropped:
-        lines.append(f"left out {dropped.rows:,} rows for their {dropped.part}, such as:")
-        lines += [f"  {example}" for example in dropped.examples]
-    lines += [f"note: {hint}" for hint in report.hints]
-    return "\n".join([*lines, f"{report.path}: {decimal(report.bytes)} in {report.seconds:.1f} s"])
+def _describe_stream(options: Info) -> tuple[dict[str, Any], Callable[[dict[str, Any]], RenderableType]]:
+    return summarize(open_stream(options.data, verify=options.verify)), render
+
+
+def _describe_snapshots(options: Info) -> tuple[dict[str, Any], Callable[[dict[str, Any]], RenderableType]]:
+    return summarize_snapshots(open_snapshots(options.data, verify=options.verify)), render_snapshots
 
 
 def main(argv: list[str]) -> None:
@@ -161,14 +133,7 @@ def main(argv: list[str]) -> None:
 
 COMMANDS = {
     "generate stream": Command("make a stream of events to try things on", generate),
-    "import": Command("import events from CSV, Parquet, JSON, JODIE, TGL, DyGLib or SQL", import_),
-    "info": Command("counts, times, degrees, bursts, splits and sizes of a data directory", info),
+    "generate snapshots": Command("make a sequence of snapshots to try things on", generate_sequence),
+    "import": Command("import events or snapshots from CSV, Parquet, JSON, JODIE, TGL, DyGLib, PyGT, .npz or SQL", run),
+    "info": Command("counts, times, degrees, changes, splits and sizes of a data directory", info),
 }
-
-
-def _show(step: str) -> None:
-    print(f"{step} ...", file=sys.stderr)
-
-
-def _ignore(step: str) -> None:
-    pass

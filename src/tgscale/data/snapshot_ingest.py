@@ -90,6 +90,8 @@ def import_snapshots(
     if how.time_column is not None:
         if time is not None:
             raise ConfigError(f"--time {time} does not go with the numbered snapshots of {how.time_column!r}: drop it.")
+        if (time_unit, source_time_unit) != ("s", "s"):
+            raise ConfigError(f"numbered snapshots ({how.time_column!r}) have no time unit: drop --time-unit.")
         time_unit = source_time_unit = "step"
     times = Times(time_unit, source_time_unit)
     out = Path(out)

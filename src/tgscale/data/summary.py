@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -60,12 +61,12 @@ def summarize(stream: EventStream, split: Split | None = None) -> dict[str, Any]
         "edge_dim": stream.edge_dim,
         "node_dim": stream.node_dim,
         "label": _describe_label(stream.label),
-        "time": _describe_time(stream),
+        "time": describe_time(int(stream.time[0]), int(stream.time[-1]), stream.time_unit),
         "ties": _describe_ties(stream),
         "degree": _describe_degree(degree[degree > 0]),
         "bursts": _describe_bursts(stream),
         "split": [_describe_part(stream, split, part, repeats) for part in PARTS],
-        "storage": _describe_storage(stream),
+        "storage": describe_storage(stream.path, {} if stream.path else _columns(stream)),
     }
 
 
@@ -81,17 +82,17 @@ def _describe_label(label: np.ndarray | None) -> dict[str, Any] | None:
     return {"distinct": len(np.unique(label)), "nonzero_share": float(np.count_nonzero(label) / len(label))}
 
 
-def _describe_time(stream: EventStream) -> dict[str, Any]:
-    first, last = int(stream.time[0]), int(stream.time[-1])
-    dated = stream.time_unit in PER_SECOND and first >= EARLIEST_DATE * PER_SECOND[stream.time_unit]
+def describe_time(first: int, last: int, unit: str) -> dict[str, Any]:
+    """First and last time and the span, in words too; see :func:`summarize`."""
+    dated = unit in PER_SECOND and first >= EARLIEST_DATE * PER_SECOND[unit]
     return {
-        "unit": stream.time_unit,
+        "unit": unit,
         "first": first,
         "last": last,
         "span": last - first,
-        "span_text": _span_text(last - first, stream.time_unit),
-        "first_date": _date(first, stream.time_unit) if dated else None,
-        "last_date": _date(last, stream.time_unit) if dated else None,
+        "span_text": _span_text(last - first, unit),
+        "first_date": _date(first, unit) if dated else None,
+        "last_date": _date(last, unit) if dated else None,
     }
 
 
@@ -210,23 +211,28 @@ def _describe_part(stream: EventStream, split: Split, part: str, repeats: np.nda
     }
 
 
-def _describe_storage(stream: EventStream) -> dict[str, Any]:
-    if stream.path is not None:
-        files = sorted(stream.path.glob("*.npy"))
-        return {"on_disk": True, "bytes": {file.stem: file.stat().st_size for file in files}}
+def describe_storage(path: Path | None, columns: dict[str, np.ndarray | None]) -> dict[str, Any]:
+    """Bytes of each column: of the files of a data directory, or of these arrays in memory."""
+    if path is not None:
+        return {"on_disk": True, "bytes": {file.stem: file.stat().st_size for file in sorted(path.glob("*.npy"))}}
+    return {"on_disk": False, "bytes": {name: int(a.nbytes) for name, a in columns.items() if a is not None}}
+
+
+def _columns(stream: EventStream) -> dict[str, np.ndarray | None]:
     names = ("src", "dst", "time", "edge_features", "node_features", "label")
     columns = {name: getattr(stream, name) for name in names}
     columns |= {f"tcsr_{name}": array for name, array in vars(stream.tcsr).items()}
     columns |= {f"pairs_{name}": array for name, array in vars(stream.pairs).items()}
-    return {"on_disk": False, "bytes": {name: int(a.nbytes) for name, a in columns.items() if a is not None}}
+    return columns
 
 
 def render(summary: dict[str, Any]) -> RenderableType:
     """Lay a summary out as tables for the terminal."""
-    return Group(_stream_table(summary), _split_table(summary["split"]), _storage_table(summary["storage"]))
+    return Group(_stream_table(summary), _split_table(summary["split"]), storage_table(summary["storage"]))
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
+    """A value of a summary, for a table."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -236,7 +242,8 @@ def _text(value: Any) -> str:
     return f"{value:,.3f}" if isinstance(value, float) else str(value)
 
 
-def _percent(share: float | None) -> str:
+def percent(share: float | None) -> str:
+    """A share as a percentage."""
     return "-" if share is None else f"{100 * share:.1f} %"
 
 
@@ -244,22 +251,22 @@ def _stream_table(summary: dict[str, Any]) -> Table:
     time, ties, degree, bursts, label = (summary[name] for name in ("time", "ties", "degree", "bursts", "label"))
     table = Table(title=f"Event stream {summary['name']}", show_header=False, title_justify="left")
     for name in ("events", "nodes", "active_nodes", "sources", "destinations", "bipartite", "pairs"):
-        table.add_row(name.replace("_", " "), _text(summary[name]))
-    table.add_row("self-loops", f"{summary['self_loops']:,} ({_percent(summary['self_loops'] / summary['events'])})")
+        table.add_row(name.replace("_", " "), text(summary[name]))
+    table.add_row("self-loops", f"{summary['self_loops']:,} ({percent(summary['self_loops'] / summary['events'])})")
     table.add_row("features", f"{summary['edge_dim']} per edge, {summary['node_dim']} per node")
-    labels = "none" if label is None else f"{label['distinct']} values, {_percent(label['nonzero_share'])} not 0"
+    labels = "none" if label is None else f"{label['distinct']} values, {percent(label['nonzero_share'])} not 0"
     table.add_row("labels", labels)
     table.add_section()
     for end in ("first", "last"):
         date = time[f"{end}_date"]
         table.add_row(f"{end} time", f"{time[end]} {time['unit']}" + (f" ({date} UTC)" if date else ""))
     table.add_row("span", time["span_text"])
-    table.add_row("distinct times", _text(ties["distinct_times"]))
-    table.add_row("events that tie", f"{_percent(ties['shared_share'])}, at most {ties['largest']:,} at one time")
+    table.add_row("distinct times", text(ties["distinct_times"]))
+    table.add_row("events that tie", f"{percent(ties['shared_share'])}, at most {ties['largest']:,} at one time")
     table.add_section()
-    table.add_row("events per node", ", ".join(f"{name} {_text(value)}" for name, value in degree.items()))
-    table.add_row("burstiness", f"mean {_text(bursts['burstiness_mean'])}, median {_text(bursts['burstiness_median'])}")
-    table.add_row("gap variation", f"mean {_text(bursts['cv_mean'])}, median {_text(bursts['cv_median'])}")
+    table.add_row("events per node", ", ".join(f"{name} {text(value)}" for name, value in degree.items()))
+    table.add_row("burstiness", f"mean {text(bursts['burstiness_mean'])}, median {text(bursts['burstiness_median'])}")
+    table.add_row("gap variation", f"mean {text(bursts['cv_mean'])}, median {text(bursts['cv_median'])}")
     return table
 
 
@@ -269,12 +276,13 @@ def _split_table(parts: list[dict[str, Any]]) -> Table:
         table.add_column(column, justify="right")
     for part in parts:
         times = ("-" if part[name] is None else str(part[name]) for name in ("first_time", "last_time"))
-        shares = (_percent(part["new_node_share"]), _percent(part["repeat_share"]))
-        table.add_row(part["part"], _text(part["events"]), *times, _text(part["new_nodes"]), *shares)
+        shares = (percent(part["new_node_share"]), percent(part["repeat_share"]))
+        table.add_row(part["part"], text(part["events"]), *times, text(part["new_nodes"]), *shares)
     return table
 
 
-def _storage_table(storage: dict[str, Any]) -> Table:
+def storage_table(storage: dict[str, Any]) -> Table:
+    """Sizes of the columns."""
     table = Table("column", title="On disk" if storage["on_disk"] else "In memory", title_justify="left")
     table.add_column("MB", justify="right")
     for name, size in storage["bytes"].items():

@@ -1,0 +1,54 @@
+"""What an import did, in words."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from rich.filesize import decimal
+
+from tgscale.data.ingest import ImportReport
+from tgscale.data.snapshot_report import SnapshotReport
+from tgscale.data.snapshots import SnapshotSequence
+from tgscale.data.store import NODE_IDS
+
+
+def events_text(report: ImportReport) -> str:
+    """What an import of events did, in words."""
+    columns = asdict(report.columns)
+    roles = [f"{role} from {columns[role]!r}" for role in ("src", "dst", "time", "label", "split") if columns[role]]
+    sources = f" ({report.num_sources:,} of them sources)" if report.num_sources is not None else ""
+    node_features = f", {report.node_dim} node features" if report.node_dim else ""
+    lines = [
+        f"read as {report.format}{f' ({report.note})' if report.note else ''}: {', '.join(roles)}",
+        f"{report.events:,} events, {report.nodes:,} nodes{sources}, {report.edge_dim} edge features{node_features}, "
+        f"times {report.first_time:,} to {report.last_time:,} {report.time_unit}",
+    ]
+    return _with_rest(report, lines)
+
+
+def snapshots_text(report: SnapshotReport) -> str:
+    """What an import of snapshots did, in words."""
+    lines = [f"read as {report.format}{f' ({report.note})' if report.note else ''}", sequence_text(report.sequence)]
+    return _with_rest(report, lines)
+
+
+def sequence_text(sequence: SnapshotSequence) -> str:
+    """Sizes of a snapshot sequence, in a line."""
+    sizes = sequence.edge_counts()
+    static = " (one graph for all)" if sequence.num_graphs == 1 and sequence.num_steps > 1 else ""
+    parts = [f"{sequence.num_steps:,} snapshots{static}", f"{sequence.num_nodes:,} nodes"]
+    parts.append(f"{sequence.num_edges:,} edges, {sizes.min():,} to {sizes.max():,} in a snapshot")
+    parts += [f"{sequence.num_relations:,} edge types"] if sequence.edge_type is not None else []
+    parts += [f"{sequence.node_dim} node features"] if sequence.node_dim else []
+    parts += [f"{sequence.target_dim} to predict"] if sequence.target_dim else []
+    return ", ".join(parts)
+
+
+def _with_rest(report: ImportReport | SnapshotReport, lines: list[str]) -> str:
+    if report.relabelled:
+        lines.append(f"node ids were numbered anew; {NODE_IDS} in the data directory holds the old ones")
+    for dropped in report.dropped:
+        lines.append(f"left out {dropped.rows:,} rows for their {dropped.part}, such as:")
+        lines += [f"  {example}" for example in dropped.examples]
+    lines += [f"note: {hint}" for hint in report.hints]
+    return "\n".join([*lines, f"{report.path}: {decimal(report.bytes)} in {report.seconds:.1f} s"])
