@@ -21,6 +21,7 @@ def _later(name: str) -> Command:
 _ABOUT = {
     "data": "make, import and describe data directories",
     "plan": "choose a layout i x j x k for some machines, from the data and a device's speed",
+    "explain": "print the operator plan of a snapshot model: what runs when, and what the rewrites save",
     "simulate": "an epoch on many devices, replayed from the costs of snapshot groups",
     "train": "train on a data directory, or go on with an interrupted run",
     "evaluate": "evaluate the best weights of a run",

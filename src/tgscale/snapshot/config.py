@@ -12,6 +12,7 @@ import tyro
 
 from tgscale.errors import ConfigError
 
+ModelName = Literal["tgcn", "a3tgcn", "lrgcn", "gclstm", "gconv_gru", "evolvegcn_o", "evolvegcn_h", "mpnn_lstm"]
 Partition = Literal["blad", "group-count", "snapshot", "vertex"]
 Assign = Literal["lpt", "count", "optimal", "cross-window"]
 
@@ -129,7 +130,7 @@ class SnapshotConfig:
     """Data directory, made by `tgscale data import` or `tgscale data generate snapshots`."""
     run: Annotated[Path, tyro.conf.arg(aliases=["--run-dir"])]
     """Run directory to write; must not exist yet. (torchrun on Python 3.11 takes --run for one of its own options.)"""
-    model: Literal["tgcn", "a3tgcn", "lrgcn", "gclstm", "gconv_gru", "evolvegcn_o", "evolvegcn_h", "mpnn_lstm"] = "tgcn"
+    model: ModelName = "tgcn"
     """Which model."""
     task: Literal["auto", "regression", "link", "edge"] = "auto"
     """Predict the nodes' target, the next snapshot's edges, or their labels; auto: the target where there is one."""

@@ -8,7 +8,7 @@ recurrences that run as one call, and what else puts steps together; *loop*, ste
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from tgscale.nn.program import ACROSS_STEPS, AGGREGATE, SOURCES, WHOLE_GROUP, No
 from tgscale.snapshot import rewrite
 from tgscale.snapshot.fuse import fuse
 from tgscale.snapshot.operators import OPERATORS, GroupView, score_rows
+from tgscale.snapshot.order import cluster
 from tgscale.snapshot.rewrite import CONST, STATE, Rewrites, dependence
 from tgscale.snapshot.scan import run_scan
 
@@ -58,7 +59,8 @@ class Plan:
         self.model, self.rewrites = model, rewrites or Rewrites()
         self.written = model.program()
         self.program = rewritten(self.written, self.rewrites)
-        self.stages = split(self.program, self.rewrites)
+        stages = split(self.program, self.rewrites)
+        self.stages = replace(stages, ahead=cluster(stages.ahead))
         nodes = topological(self.program.roots())
         self._varies = _varying(nodes)
         self._needed_after = {each for node in self.stages.after for each in node.inputs} | {_output(self.program)}

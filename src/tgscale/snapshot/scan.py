@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from tgscale.nn.program import Node
+from tgscale.nn.recurrence import gru_scan, lstm_scan
+from tgscale.snapshot.fuse import SELF
 from tgscale.snapshot.operators import GroupView
 
 
@@ -18,6 +20,8 @@ def run_scan(node: Node, at: list[Tensor], view: GroupView) -> Tensor:
         view: the group.
     """
     kind, basis = node.attrs
+    if basis == (SELF,):
+        return gru_scan(*at) if kind == "gru" else lstm_scan(*at)[0]
     return scan_by_steps(kind, basis, at, view)
 
 

@@ -128,6 +128,12 @@ def _learned(adjacency: Adjacency, graphs: Tensor, x: Tensor, edge_weight: Tenso
     return torch.stack(outs)
 
 
+def width_of_features(sequence: SnapshotSequence, wanted: str) -> int:
+    """Columns of :attr:`SnapshotData.x`, without making it."""
+    given = 0 if sequence.node_features is None else sequence.node_features.shape[-1]
+    return {"degree": 2, "both": given + 2}.get(wanted, given or 2)
+
+
 def _features(sequence: SnapshotSequence, wanted: str) -> Tensor:
     given = sequence.node_features
     if wanted not in FEATURES:
