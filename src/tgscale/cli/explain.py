@@ -55,7 +55,7 @@ def main(argv: list[str]) -> None:
     config = SnapshotConfig(command.data, Path(), model=command.model, window=command.window, net=command.net)
     model = make_model(config, sequence, features)
     plan = Plan(model, Rewrites(**vars(command.plan)))
-    rows = {name: len(parameter) for name, parameter in model.named_parameters() if parameter.dim() > 1}
+    rows = {name: parameter.shape[-2] for name, parameter in model.named_parameters() if parameter.dim() > 1}
     sizes = Sizes(sequence.num_nodes, float(sequence.edge_counts().mean()), command.window, rows)
     operators, saved = describe(plan, sizes, command.balance), summary(plan, sizes)
     if command.json:

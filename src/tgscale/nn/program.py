@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-AGGREGATE, MATMUL, ADD, CONCAT = "aggregate", "matmul", "add", "concat"
+AGGREGATE, MATMUL, ADD, CONCAT, AFFINE = "aggregate", "matmul", "add", "concat", "affine"
 SOURCES = ("input", "parameter", "state")
 STOCHASTIC = ("dropout",)
 ACROSS_STEPS = ("attend", "last", "skip")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tgscale.nn.program import AGGREGATE, MATMUL, SOURCES, STOCHASTIC, Node, topological
+from tgscale.nn.program import AFFINE, AGGREGATE, MATMUL, SOURCES, STOCHASTIC, Node, topological
 from tgscale.snapshot.fuse import SELF
 from tgscale.snapshot.order import GRAPH, cluster, overlapped, unit_of
 from tgscale.snapshot.plan import Plan, rewritten, split
@@ -96,7 +96,7 @@ def work(node: Node, sizes: Sizes) -> tuple[float, float]:
     if node.op == AGGREGATE:
         edges = sizes.edges * sizes.window
         return 2 * edges * width, edges * (2 * BYTES + width * BYTES) + n * width * BYTES
-    if node.op == MATMUL:
+    if node.op in (MATMUL, AFFINE):
         inner = node.inputs[0].width
         return 2.0 * n * inner * width, BYTES * (n * inner + n * width + inner * width)
     if node.op == "scan":
@@ -106,14 +106,20 @@ def work(node: Node, sizes: Sizes) -> tuple[float, float]:
 
 
 def _scan_work(node: Node, sizes: Sizes) -> tuple[float, float]:
+    dense, graph = scan_parts(node, sizes)
+    return dense[0] + graph[0], dense[1] + graph[1]
+
+
+def scan_parts(node: Node, sizes: Sizes) -> tuple[tuple[float, float], tuple[float, float]]:
+    """FLOP and bytes of a scan's dense part and of its graph part."""
     kind, basis = node.attrs
     n, c = sizes.nodes * sizes.window, node.width
     gates = 3 if kind == "gru" else 4
     # A GRU's gates z and r see the basis functions of h, its candidate those of r * h.
     graph = sum(name != SELF for name in basis) * (2 if kind == "gru" else 1)
     edges = sizes.edges * sizes.window * graph
-    flops = 2.0 * n * len(basis) * c * gates * c + 2 * edges * c + n * c * gates * 4
-    return flops, BYTES * n * (2 * gates * c + 2 * c) + edges * (2 + c) * BYTES
+    dense = 2.0 * n * len(basis) * c * gates * c + n * c * gates * 4
+    return (dense, BYTES * n * (2.0 * gates * c + 2 * c)), (2 * edges * c, edges * (2 + c) * BYTES)
 
 
 def _weight_work(node: Node, sizes: Sizes) -> tuple[float, float]:
@@ -142,7 +148,7 @@ def _rows(node: Node, sizes: Sizes) -> int:
 def _kind(node: Node) -> str:
     if node.op == AGGREGATE or (node.op == "scan" and node.attrs[1] != (SELF,)):
         return "graph"
-    return "dense" if node.op in (MATMUL, "scan") else "elementwise"
+    return "dense" if node.op in (MATMUL, AFFINE, "scan") else "elementwise"
 
 
 SIGNS = {"add": "+", "subtract": "-", "multiply": "*", MATMUL: "@"}
@@ -158,6 +164,8 @@ def _weight_name(node: Node, sizes: Sizes) -> str:
 
 def _text(node: Node, names: Mapping[Node, str]) -> str:
     parts = [names[each] for each in node.inputs]
+    if node.op == AFFINE:
+        return f"{parts[0]} @ {parts[1]} + {parts[2]}"
     if node.op in SIGNS:
         return f" {SIGNS[node.op]} ".join(parts)
     if node.op == "complement":
@@ -190,13 +198,14 @@ def summary(plan: Plan, sizes: Sizes) -> dict[str, Any]:
 def _totals(plan: Plan, sizes: Sizes) -> dict[str, float]:
     """Operators that a group needs each time it is trained."""
     rows = [row for row in describe(plan, sizes) if row.stage != "once"]
+    scans = [scan_parts(node, sizes) for node in plan.stages.scans if node.op == "scan"]
     of = {kind: [row for row in rows if row.kind == kind] for kind in ("graph", "dense", "elementwise")}
     calls = {kind: sum(sizes.window if row.stage == "loop" else 1 for row in each) for kind, each in of.items()}
     return {
         "calls": sum(calls.values()),
         **{f"{kind} calls": count for kind, count in calls.items()},
-        "graph bytes": sum(row.bytes for row in of["graph"]),
-        "dense flops": sum(row.flops for row in of["dense"]),
+        "graph bytes": sum(row.bytes for row in of["graph"] if row.stage != "scan") + sum(g[1] for _, g in scans),
+        "dense flops": sum(row.flops for row in of["dense"] if row.stage != "scan") + sum(d[0] for d, _ in scans),
     }
 
 

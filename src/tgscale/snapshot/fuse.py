@@ -214,10 +214,14 @@ def _together(rests: list[list[Node]]) -> Node:
     if all(list(left) == list(lefts[0]) for left in lefts) and all(
         len(left) == sum(map(_is_product, rest)) for left, rest in zip(lefts, rests, strict=True)
     ):
-        parts = [x @ _side_by_side([left[x] for left in lefts]) for x in lefts[0]]
         others = [[term for term in rest if not _is_product(term)] for rest in rests]
         if all(others) and all(not term.per_node for other in others for term in other):
-            return _sum([*parts, concat(*map(_sum, others))])
+            weights = [_side_by_side([left[x] for left in lefts]) for x in lefts[0]]
+            if len(weights) == 1:
+                product = next(iter(lefts[0])) @ weights[0]
+            else:  # what is multiplied stands side by side as well: one product in place of several and their sum
+                product = concat(*lefts[0]) @ stack_rows(*weights)
+            return product + concat(*map(_sum, others))
     return concat(*map(_sum, rests))
 
 

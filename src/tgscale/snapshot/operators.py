@@ -62,6 +62,13 @@ def _concat(node: Node, at: list[Tensor]) -> Tensor:
     return torch.cat([part.expand(*most, part.shape[-1]) for part in at], dim=-1)
 
 
+def _affine(node: Node, at: list[Tensor]) -> Tensor:
+    x, weight, bias = at
+    if weight.dim() > 2:  # weights of each step
+        return torch.matmul(x, weight) + bias
+    return torch.addmm(bias, x.reshape(-1, x.shape[-1]), weight).view(*x.shape[:-1], weight.shape[-1])
+
+
 def _mix(node: Node, at: list[Tensor]) -> Tensor:
     return torch.tensordot(at[0][node.attrs[0]], at[1], dims=1)
 
@@ -77,6 +84,7 @@ def _attend(node: Node, at: list[Tensor]) -> Tensor:
 
 OPERATORS: dict[str, Evaluate] = {
     "add": _add,
+    "affine": _affine,
     "subtract": lambda node, at: at[0] - at[1],
     "multiply": lambda node, at: at[0] * at[1],
     "matmul": lambda node, at: torch.matmul(at[0], at[1]),

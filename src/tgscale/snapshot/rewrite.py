@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 
 from tgscale.nn.program import (
     ADD,
+    AFFINE,
     AGGREGATE,
     CONCAT,
     MATMUL,
@@ -192,6 +193,21 @@ def merge(program: Program) -> Program:
             weights = [_rewritten(each.inputs[1], new) for each in members_of[first]]
             merged[first] = new[first.inputs[0]] @ concat(*weights)
         new[node] = columns(merged[first], at, at + node.width)
+    return renamed(program, new)
+
+
+def add_biases(program: Program) -> Program:
+    """A product to which a bias is added becomes one operator, which passes over its result once."""
+    users = Counter(each for root in topological(program.roots()) for each in root.inputs)
+    single = {node for node, count in users.items() if count == 1}
+    new: dict[Node, Node] = {}
+    for node in topological(program.roots()):
+        inputs = [new[each] for each in node.inputs]
+        new[node] = rebuild(node, inputs)
+        if node.op == ADD and not inputs[1].per_node and node.inputs[0] in single:
+            x = inputs[0]
+            if x.op == MATMUL and x.per_node and not x.inputs[1].per_node:
+                new[node] = Node(AFFINE, (*x.inputs, inputs[1]), (), True, node.width)
     return renamed(program, new)
 
 
