@@ -86,25 +86,24 @@ class Scenario:
 
 def grounds(scenario: Scenario) -> tuple[list[str], list[str]]:
     """What was measured or given, and what is assumed, in words."""
-    profile, known, assumed = scenario.profile, [], []
-    fixed = "coefficients"
+    profile, assumed = scenario.profile, list[str]()
     given = ["the sizes of the snapshots, from the data"]
     if scenario.measured is not None:
         given.append("the time of each group, measured")
-        known.append(fixed)
     for name in profile_names():
         value = scenario.parameter_bytes if name == "parameter_bytes" else getattr(profile, name)
         if name in scenario.given:
             given.append(f"{name} {_figure(name, value)}, from the profile")
-        elif name == fixed and not known:
-            assumed.append("the time of a group: a device of 1 TB/s and 10 TFLOP/s that takes 0.5 ms to start a group")
+        elif name == "coefficients":
+            what = "the time of a group" if scenario.measured is None else "what a group's measured time is made of"
+            assumed.append(f"{what}: a device of 1 TB/s and 10 TFLOP/s that takes 0.5 ms to start a group")
         elif name == "overlap":
             assumed.append("two workers on a device are as fast as one (overlap 1)")
         elif name == "hoisted_share":
             assumed.append("work ahead of the recurrence and in it are shared out by operation counts")
         elif name == "parameter_bytes":
             assumed.append(f"gradients of {value:,} bytes per step, from the model's widths")
-        elif name != fixed:
+        else:
             assumed.append(f"{name} {_figure(name, value)}")
     assumed += ["compute and sending do not overlap", "what a device sends to all others is under way at once"]
     if {"snapshot", "vertex"} & set(scenario.partitions):
