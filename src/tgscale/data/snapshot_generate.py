@@ -42,7 +42,7 @@ def generate_snapshots(
       difference in size.
     * **Features**, if any: each is an autoregressive Gaussian process of its own at each node, of variance 1.
     * **Target**, with features: ``[T, N, 1]``. A hidden state spreads over the graph: ``h_t = 0.6 * (mean of h_(t-1)
-      over in-neighbors and the node itself) + tanh(a . (mean of x_t over the same) + b . x_t)``, and the target is
+      over in-neighbors and the node itself) + tanh(2 a . (mean of x_t over the same) + b . x_t)``, and the target is
       ``h_t`` scaled to variance 1 over all steps, plus noise of deviation 0.3. So a model that sees neighbors and the
       past can come near a mean squared error of 0.09, and repeating the last target cannot.
 
@@ -159,7 +159,8 @@ def _new_edges(rng: np.random.Generator, label: np.ndarray, count: int, known: n
 def _signal(rng: np.random.Generator, sequence: SnapshotSequence, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Features ``[T, N, width]`` and target ``[T, N, 1]``; see :func:`generate_snapshots`."""
     steps, nodes = sequence.num_steps, sequence.num_nodes
-    own, around = rng.normal(size=(2, width)) / math.sqrt(width)
+    own, around = rng.normal(size=(2, width))
+    own, around = own / np.linalg.norm(own), around / np.linalg.norm(around)  # the same balance with every seed
     values = np.empty((steps, nodes, width), np.float32)
     target = np.empty((steps, nodes, 1), np.float32)
     x, state = rng.normal(size=(nodes, width)), np.zeros(nodes)

@@ -1,0 +1,132 @@
+"""Series on a fixed graph: what a step shows, what it is to predict, and in which units."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tgscale.data import snapshot_array
+from tgscale.data.directory import read_json
+from tgscale.data.snapshot_array import import_array
+from tgscale.errors import ConfigError, DataError
+
+SPEED = np.array([[1, 10], [2, 20], [3, 40], [5, 30], [8, 50]], np.float32)
+ADJ = np.array([[0, 0.5], [0, 2]], np.float32)
+
+
+@pytest.fixture
+def run(tmp_path):
+    def call(arrays=None, **options):
+        np.savez(tmp_path / "e.npz", **({"speed": SPEED, "adj": ADJ, "ids": [7, 8]} if arrays is None else arrays))
+        return import_array(tmp_path / "e.npz", tmp_path / "out", **options).sequence
+
+    return call
+
+
+def test_values_now_and_the_value_to_come(run):
+    sequence = run()
+    assert sequence.node_features[:, :, 0].tolist() == SPEED[:-1].tolist()
+    assert sequence.target[:, :, 0].tolist() == SPEED[1:].tolist()
+    assert [part.tolist() for part in sequence.edges(3)] == [[0, 1], [1, 1]]
+    assert sequence.edge_weight.tolist() == [0.5, 2]
+    assert (sequence.num_graphs, sequence.num_steps, sequence.target_mean) == (1, 4, None)
+    assert sequence.step_time.tolist() == [0, 1, 2, 3]
+
+
+def test_horizon_lags_and_time_of_day(run):
+    sequence = run(horizon=2, lags=2, steps_per_day=4)
+    assert sequence.node_features[:, 0].tolist() == [[1, 2, 0.25], [2, 3, 0.5]]
+    assert sequence.node_features[:, 1].tolist() == [[10, 20, 0.25], [20, 40, 0.5]]
+    assert sequence.target[:, :, 0].tolist() == [[5, 30], [8, 50]]
+    assert sequence.step_time.tolist() == [1, 2]
+
+
+def test_zscore_knows_the_first_steps_only(run, tmp_path):
+    sequence = run(zscore=True, train_share=0.6)
+    mean, std = SPEED[:3].mean(), SPEED[:3].std()
+    np.testing.assert_allclose(sequence.node_features[:, :, 0], (SPEED[:-1] - mean) / std, rtol=1e-6)
+    back = sequence.target * sequence.target_std + sequence.target_mean
+    np.testing.assert_allclose(back[:, :, 0], SPEED[1:], rtol=1e-6)
+    source = read_json(tmp_path / "out")["source"]
+    assert (source["mean"], source["std"]) == ([pytest.approx(mean)], [pytest.approx(std)])
+
+
+def test_channels_are_scaled_apart_and_the_first_is_the_target(run):
+    values = np.stack([SPEED, 100 + 10 * SPEED], axis=2)
+    sequence = run({"x": values, "adj": ADJ}, zscore=True, train_share=1.0)
+    np.testing.assert_allclose(sequence.node_features[..., 0], sequence.node_features[..., 1], rtol=1e-5)
+    np.testing.assert_allclose(sequence.target[:-1, :, 0], sequence.node_features[1:, :, 0], rtol=1e-6)
+
+
+def test_adjacency_of_another_file(run, tmp_path):
+    np.save(tmp_path / "plain.npy", ADJ.T)
+    np.savez(tmp_path / "named.npz", w=ADJ.T)
+    for adjacency in (f"{tmp_path}/plain.npy", f"{tmp_path}/named.npz:w"):
+        assert run(adjacency=adjacency, overwrite=True).edges(0)[0].tolist() == [1, 1]
+    np.save(tmp_path / "series.npy", SPEED)
+    report = import_array(tmp_path / "series.npy", tmp_path / "b", adjacency=f"{tmp_path}/plain.npy")
+    assert report.sequence.num_steps == 4
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 40))
+def test_written_in_blocks_it_is_the_same(tmp_path_factory, lags, horizon, block):
+    tmp_path = tmp_path_factory.mktemp("blocks")
+    series = np.random.default_rng(0).normal(size=(30, 3, 2)).astype(np.float32)
+    np.savez(tmp_path / "e.npz", x=series, adj=np.eye(3))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(snapshot_array, "CHUNK_BYTES", block * 100)
+        sequence = import_array(tmp_path / "e.npz", tmp_path / "out", series="x", lags=lags, horizon=horizon).sequence
+    for t in range(sequence.num_steps):
+        expected = np.concatenate([series[t + lag] for lag in range(lags)], axis=1)
+        np.testing.assert_array_equal(sequence.node_features[t], expected)
+        np.testing.assert_array_equal(sequence.target[t], series[t + lags - 1 + horizon, :, :1])
+    assert sequence.num_steps == 30 - lags - horizon + 1
+
+
+@pytest.mark.parametrize(
+    ("arrays", "options", "error", "message"),
+    [
+        (None, {"series": "sped"}, DataError, "has no array 'sped' for --series; it has speed, adj, ids"),
+        ({"speed": SPEED, "more": SPEED, "adj": ADJ}, {}, DataError, "say which is the series, with --series"),
+        ({"speed": SPEED}, {}, DataError, r"has no array 'adj': say where the adjacency matrix .* --adjacency"),
+        (
+            None,
+            {"adjacency": "w"},
+            DataError,
+            r"--adjacency w is neither an array of .*e\.npz nor a \.npz",
+        ),
+        ({"speed": SPEED, "adj": np.eye(3)}, {}, DataError, r"'adj' of .* has shape \[3, 3\], expected \[2, 2\]"),
+        ({"speed": SPEED, "adj": ADJ * np.nan}, {}, DataError, "has a weight that is not finite"),
+        ({"speed": np.where(SPEED == 40, np.nan, SPEED), "adj": ADJ}, {}, DataError, "value of node 1 at step 2"),
+        ({"speed": SPEED.astype(str), "adj": ADJ}, {}, DataError, r"the series is <U\d+ \[5, 2\], numbers"),
+        (None, {"horizon": 5}, ConfigError, "--horizon 5 does not fit a series of 5 steps"),
+        (None, {"horizon": 0}, ConfigError, "--horizon 0 does not fit"),
+        (None, {"lags": 0}, ConfigError, "--lags 0 does not fit"),
+        (None, {"steps_per_day": 0}, ConfigError, "--steps-per-day is 0"),
+        (None, {"zscore": True, "train_share": 0}, ConfigError, "--train-share is 0"),
+    ],
+)
+def test_mistakes(run, tmp_path, arrays, options, error, message):
+    with pytest.raises(error, match=message):
+        run(arrays, **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_no_array(tmp_path):
+    with pytest.raises(DataError, match="not found"):
+        import_array(tmp_path / "none.npz", tmp_path / "out")
+    (tmp_path / "e.npz").write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"is no \.npz or \.npy file of plain numbers"):
+        import_array(tmp_path / "e.npz", tmp_path / "out")
+
+
+def test_a_week_of_metr_la(shared_data, tmp_path):
+    file, other = shared_data("metr_la_week/metr_la_week.npz"), shared_data("metr_la_week/dcrnn_adj_la.npz")
+    sequence = import_array(file, tmp_path / "a", series="speed", adjacency="adj", zscore=True).sequence
+    speed = np.load(file)["speed"]
+    assert sequence.node_features.shape == sequence.target.shape == (2_015, 207, 1)
+    back = sequence.target * sequence.target_std + sequence.target_mean
+    np.testing.assert_allclose(back[:, :, 0], speed[1:], rtol=1e-4, atol=1e-4)
+    by_dcrnn = import_array(file, tmp_path / "b", adjacency=str(other)).sequence
+    assert by_dcrnn.num_edges == np.count_nonzero(np.load(other)["adj"])
