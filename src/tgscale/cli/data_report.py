@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from rich.filesize import decimal
 
+from tgscale.data.formats.source import Columns
 from tgscale.data.ingest import ImportReport
 from tgscale.data.snapshot_report import SnapshotReport
 from tgscale.data.snapshots import SnapshotSequence
@@ -14,12 +13,11 @@ from tgscale.data.store import NODE_IDS
 
 def events_text(report: ImportReport) -> str:
     """What an import of events did, in words."""
-    columns = asdict(report.columns)
-    roles = [f"{role} from {columns[role]!r}" for role in ("src", "dst", "time", "label", "split") if columns[role]]
+    roles = ", ".join(_roles(report.columns, "src", "dst", "time", "label", "split"))
     sources = f" ({report.num_sources:,} of them sources)" if report.num_sources is not None else ""
     node_features = f", {report.node_dim} node features" if report.node_dim else ""
     lines = [
-        f"read as {report.format}{f' ({report.note})' if report.note else ''}: {', '.join(roles)}",
+        f"read as {report.format}{f' ({report.note})' if report.note else ''}: {roles}",
         f"{report.events:,} events, {report.nodes:,} nodes{sources}, {report.edge_dim} edge features{node_features}, "
         f"times {report.first_time:,} to {report.last_time:,} {report.time_unit}",
     ]
@@ -28,8 +26,10 @@ def events_text(report: ImportReport) -> str:
 
 def snapshots_text(report: SnapshotReport) -> str:
     """What an import of snapshots did, in words."""
-    lines = [f"read as {report.format}{f' ({report.note})' if report.note else ''}", sequence_text(report.sequence)]
-    return _with_rest(report, lines)
+    parts = ("src", "dst", "time", "until", "weight", "edge_type", "label")
+    roles = ", ".join(_roles(report.columns, *parts)) if report.columns else ""
+    read = f"read as {report.format}{f' ({report.note})' if report.note else ''}{f': {roles}' if roles else ''}"
+    return _with_rest(report, [read, sequence_text(report.sequence)])
 
 
 def sequence_text(sequence: SnapshotSequence) -> str:
@@ -42,6 +42,10 @@ def sequence_text(sequence: SnapshotSequence) -> str:
     parts += [f"{sequence.node_dim} node features"] if sequence.node_dim else []
     parts += [f"{sequence.target_dim} to predict"] if sequence.target_dim else []
     return ", ".join(parts)
+
+
+def _roles(columns: Columns, *parts: str) -> list[str]:
+    return [f"{part} from {column!r}" for part in parts if (column := getattr(columns, part))]
 
 
 def _with_rest(report: ImportReport | SnapshotReport, lines: list[str]) -> str:

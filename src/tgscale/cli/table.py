@@ -23,6 +23,43 @@ def print_result(result: dict[str, Any], run: Path) -> None:
         f"{train['seconds']:.0f} s at {train['events_per_second']:,.0f} events/s, at most "
         f"{train['peak_memory_bytes'] / 2**20:,.0f} MiB per process."
     )
+    _print_files(console, run, train["profiled"])
+
+
+def print_snapshot_result(result: dict[str, Any], run: Path) -> None:
+    """The result of a run on snapshots beside the rules, and where everything lies."""
+    data, train = result["data"], result["train"]
+    print_snapshot_metrics("test", result["model"], result["test"], result["baselines"], result["protocol"])
+    if train["profiled"]:
+        print_time(train | {"processes": [train["processes"][0] | {"seconds": train["seconds"]}]})
+    devices = f", {train['ranks']} devices, {train['partition']}" if train["ranks"] > 1 else ""
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(
+        f"{data['name']}: {data['snapshots']:,} snapshots of {data['nodes']:,} nodes, {data['edges']:,} edges; "
+        f"{result['task']}{devices}. {train['groups']:,} groups, {train['iterations']:,} steps. Best of "
+        f"{train['epochs']} epochs: {train['best_epoch']}. Trained {train['seconds']:.1f} s, at most "
+        f"{train['peak_memory_bytes'] / 2**20:,.0f} MiB per process. Executor: {train['executor']}."
+    )
+    for note in train["notes"]:
+        console.print(f"note: {note}")
+    _print_files(console, run, train["profiled"])
+
+
+def print_snapshot_metrics(
+    split: str, model: str, metrics: dict[str, Any], baselines: dict[str, dict[str, Any]], protocol: dict[str, Any]
+) -> None:
+    """Metrics of a model of snapshots and of the rules on the same labels."""
+    against = f", {protocol['negatives']} negatives" if "negatives" in protocol else ""
+    table = Table(title=f"{split}: {protocol['name']}{against}", title_justify="left")
+    table.add_column("")
+    for name in metrics:
+        table.add_column(name, justify="right")
+    for name, values in {model: metrics, **baselines}.items():
+        table.add_row(name, *(_number(values.get(column)) for column in metrics), style="bold" if name == model else "")
+    Console().print(table)
+
+
+def _print_files(console: Console, run: Path, profiled: bool) -> None:
     for name, what in (
         ("result.json", "all figures"),
         ("config.yaml", "the resolved options"),
@@ -30,7 +67,7 @@ def print_result(result: dict[str, Any], run: Path) -> None:
         ("checkpoints", "weights, best and latest"),
         ("tensorboard", f"curves: tensorboard --logdir {run}"),
         ("timeline.json", "a timeline, for Perfetto or chrome://tracing"),
-    )[: None if train["profiled"] else -1]:
+    )[: None if profiled else -1]:
         console.print(f"  {run / name}  {what}")
 
 

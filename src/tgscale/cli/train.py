@@ -6,16 +6,14 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import NoReturn
 
-import tyro
-
-from tgscale.cli.table import print_result
+from tgscale.cli.engines import STREAM, Config, engine_of, engine_of_run
 from tgscale.errors import ConfigError, RunError
-from tgscale.stream.config import PRESETS, TrainConfig
-from tgscale.stream.trainer import load_config, saved_steps, train_stream
-from tgscale.train.config_io import parse, read_yaml
+from tgscale.snapshot.config import SnapshotConfig
+from tgscale.stream.config import TrainConfig
 from tgscale.train.distributed import Ranks
+from tgscale.train.run_start import saved_ranks, saved_steps
 
 
 def main(argv: list[str]) -> None:
@@ -29,15 +27,18 @@ def main(argv: list[str]) -> None:
     if known.resume:
         if flags or known.preset:
             raise ConfigError(f"--resume goes on with the options of that run; leave out {(flags or ['--preset'])[0]}.")
-        config = load_config(known.resume)
+        engine = engine_of_run(known.resume)
+        config = engine.load(known.resume)
     else:
-        config = read_config(known.preset, flags)
+        file, flags = _split_off_file(flags)
+        engine = engine_of(file, flags)
+        config = engine.read(known.preset, file, flags)
     workers = _workers(known, config)
     if workers > 1 or known.max_restarts:
         _launch(argv, config, workers, known.max_restarts or 0)
     first = Ranks.from_environment().is_first
     try:
-        result = train_stream(config, resume=bool(known.resume))
+        result = engine.train(config, resume=bool(known.resume))
     except KeyboardInterrupt:
         if not first:
             sys.exit(130)
@@ -46,10 +47,10 @@ def main(argv: list[str]) -> None:
             sys.exit(130)
         raise
     if not config.quiet and first:
-        print_result(result, config.run)
+        engine.show(result, config.run)
 
 
-def _launch(argv: list[str], config: TrainConfig, workers: int, max_restarts: int) -> NoReturn:
+def _launch(argv: list[str], config: Config, workers: int, max_restarts: int) -> NoReturn:
     """Run this same command in several processes, and exit as they have."""
     from tgscale.train.launcher import start_workers  # slow to import, and needed here alone
 
@@ -66,7 +67,7 @@ def _launch(argv: list[str], config: TrainConfig, workers: int, max_restarts: in
     sys.exit(code)
 
 
-def _how_to_go_on(config: TrainConfig) -> str:
+def _how_to_go_on(config: Config) -> str:
     return f"Go on with: tgscale train --resume {config.run}"
 
 
@@ -80,9 +81,9 @@ def _without(words: list[str], option: str) -> list[str]:
     return kept
 
 
-def _workers(known: argparse.Namespace, config: TrainConfig) -> int:
+def _workers(known: argparse.Namespace, config: Config) -> int:
     """How many processes to start here; 1 when this process is one of several already, or the only one."""
-    asked, layout = known.workers, config.run_layout
+    asked = known.workers
     if "WORLD_SIZE" in os.environ:
         for option, value in (("--workers", asked), ("--max-restarts", known.max_restarts)):
             if value is not None:
@@ -92,6 +93,9 @@ def _workers(known: argparse.Namespace, config: TrainConfig) -> int:
         raise ConfigError(f"--workers is {asked}: give 1 or more.")
     if known.max_restarts is not None and known.max_restarts < 0:
         raise ConfigError(f"--max-restarts is {known.max_restarts}: give 0 or more.")
+    if isinstance(config, SnapshotConfig):
+        return asked or (saved_ranks(config.run) if known.resume else 1)
+    layout = config.run_layout
     if config.emulate is not None:
         if asked and asked > 1:
             raise ConfigError(
@@ -109,22 +113,16 @@ def _workers(known: argparse.Namespace, config: TrainConfig) -> int:
 
 
 def read_config(preset: str | None, flags: list[str]) -> TrainConfig:
-    """The configuration that an optional YAML file (one of the words) and flags ask for, on top of a preset."""
+    """The configuration for a stream that an optional YAML file (one of the words) and flags ask for, on a preset."""
+    return STREAM.read(preset, *_split_off_file(flags))
+
+
+def _split_off_file(flags: list[str]) -> tuple[str | None, list[str]]:
+    """An optional YAML file among the words of a command line, and the other words."""
     files = [word for word in flags if word.endswith((".yaml", ".yml")) and not word.startswith("-")]
     if len(files) > 1:
         raise ConfigError(f"{' and '.join(files)} are two configuration files: give one.")
-    file = files[0] if files else None
-    flags = [word for word in flags if word != file]
-    preset = preset or (read_yaml(file) if file else {}).get("preset", "default")
-    if not isinstance(preset, str) or preset not in PRESETS:
-        raise ConfigError(f"preset {preset!r} is unknown: choose one of {', '.join(PRESETS)}.")
-    missing = cast(Any, tyro.MISSING)
-    default = PRESETS[preset](missing, missing)
-    flags = [f"--preset={preset}", *flags]  # what the file says of it, a flag may have overruled
-    return parse(TrainConfig, flags, default=default, yaml_path=file, prog=USAGE)
-
-
-USAGE = "tgscale train [CONFIG.yaml | --resume RUN] [--workers N [--max-restarts N]]"
+    return (files[0] if files else None), [word for word in flags if word not in files]
 
 
 class _Parser(argparse.ArgumentParser):

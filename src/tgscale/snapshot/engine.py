@@ -162,7 +162,7 @@ class SnapshotEngine:
         for step in steps[ranks.rank :: ranks.world]:
             rows[step] = self._score_step(step)
             if progress:
-                progress.advance(len(rows[step]) * ranks.world)
+                progress.advance(ranks.world)
         self.modules.train()
         found: dict[int, np.ndarray] = {}
         for part_of_rank in ranks.gather_objects(rows):

@@ -34,6 +34,12 @@ def saved_steps(run: Path) -> list[int]:
     return Checkpointer(RunDirectory.checkpoints_of(run) / STEPS).steps()
 
 
+def saved_ranks(run: Path) -> int:
+    """How many processes wrote the newest checkpoint from which a run can go on; 1 where there is none."""
+    folders = sorted((RunDirectory.checkpoints_of(run) / STEPS).glob("step-*"))
+    return max(1, len(list(folders[-1].glob("rank-*")))) if folders else 1
+
+
 def load_best(run: Path) -> dict[str, Any]:
     """The best validated weights of a run, with what was saved beside them.
 

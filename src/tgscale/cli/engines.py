@@ -1,0 +1,81 @@
+"""The two engines as the command line sees them: which one some data or a run belong to, and how each is called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import tyro
+
+from tgscale.cli.table import print_result, print_snapshot_result
+from tgscale.data.store import kind_of
+from tgscale.errors import ConfigError
+from tgscale.snapshot.config import SnapshotConfig
+from tgscale.snapshot.trainer import load_config as load_snapshot_config
+from tgscale.snapshot.trainer import train_snapshots
+from tgscale.stream.config import PRESETS, TrainConfig
+from tgscale.stream.trainer import load_config, train_stream
+from tgscale.train.config_io import parse, read_yaml
+from tgscale.train.rundir import RunDirectory
+
+Config = TrainConfig | SnapshotConfig
+USAGE = "tgscale train [CONFIG.yaml | --resume RUN] [--workers N [--max-restarts N]]"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How an engine is called.
+
+    Attributes:
+        read: a configuration from preset, YAML file and flags.
+        load: the configuration of a run.
+        train: the run itself, from a configuration and whether to go on.
+        show: prints a result; takes it and the run directory.
+    """
+
+    read: Callable[[str | None, str | None, list[str]], Any]
+    load: Callable[[Path], Any]
+    train: Callable[..., dict[str, Any]]
+    show: Callable[[dict[str, Any], Path], None]
+
+
+def engine_of_run(run: Path) -> Engine:
+    """The engine that a run belongs to."""
+    return SNAPSHOTS if "partition" in RunDirectory.read_config(run) else STREAM
+
+
+def engine_of(file: str | None, flags: list[str]) -> Engine:
+    """The engine for the data that a YAML file or flags name; that of streams where none are named yet."""
+    data = read_yaml(file).get("data") if file else None
+    for at, word in enumerate(flags):
+        if word == "--data" and at + 1 < len(flags):
+            data = flags[at + 1]
+        elif word.startswith("--data="):
+            data = word.partition("=")[2]
+    if data is None:
+        return STREAM
+    return SNAPSHOTS if kind_of(Path(str(data)).expanduser()) == "snapshots" else STREAM
+
+
+def _read_stream(preset: str | None, file: str | None, flags: list[str]) -> TrainConfig:
+    preset = preset or (read_yaml(file) if file else {}).get("preset", "default")
+    if not isinstance(preset, str) or preset not in PRESETS:
+        raise ConfigError(f"preset {preset!r} is unknown: choose one of {', '.join(PRESETS)}.")
+    missing = cast(Any, tyro.MISSING)
+    default = PRESETS[preset](missing, missing)
+    flags = [f"--preset={preset}", *flags]  # what the file says of it, a flag may have overruled
+    return parse(TrainConfig, flags, default=default, yaml_path=file, prog=USAGE)
+
+
+def _read_snapshots(preset: str | None, file: str | None, flags: list[str]) -> SnapshotConfig:
+    if preset is not None:
+        raise ConfigError(
+            "--preset is for event streams, and the data are snapshots: leave it out, and choose --model."
+        )
+    return parse(SnapshotConfig, flags, yaml_path=file, prog=USAGE)
+
+
+STREAM = Engine(_read_stream, load_config, train_stream, print_result)
+SNAPSHOTS = Engine(_read_snapshots, load_snapshot_config, train_snapshots, print_snapshot_result)
