@@ -132,7 +132,15 @@ def import_snapshots(
             source={**origin(prepared, query), "cut": steps.about},
         )
     found = prepared.source
-    return report_on(out, began, found.format, found.note, relabelled=not nodes.dense, dropped=prepared.dropped)
+    return report_on(
+        out,
+        began,
+        found.format,
+        found.note,
+        columns=prepared.columns,
+        relabelled=not nodes.dense,
+        dropped=prepared.dropped,
+    )
 
 
 def _edge_kind(columns: Columns, count: bool, undirected: bool) -> EdgeKind:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tgscale.data.formats.source import Columns
 from tgscale.data.problems import Dropped
 from tgscale.data.snapshot_store import open_snapshots
 from tgscale.data.snapshots import SnapshotSequence
@@ -20,6 +21,7 @@ class SnapshotReport:
     Attributes:
         path: the data directory.
         format, note: the format, and how it was recognised.
+        columns: which column played which part; None for a source without columns.
         sequence: what was made.
         relabelled: the source's ids were not dense integers; the mapping lies in ``node_ids.parquet``.
         dropped: rows left out (with ``on_error="drop"``).
@@ -31,6 +33,7 @@ class SnapshotReport:
     path: Path
     format: str
     note: str
+    columns: Columns | None
     sequence: SnapshotSequence
     relabelled: bool
     bytes: int
@@ -45,6 +48,7 @@ def report_on(
     format: str,
     note: str = "",
     *,
+    columns: Columns | None = None,
     relabelled: bool = False,
     dropped: list[Dropped] | None = None,
     hints: list[str] | None = None,
@@ -55,6 +59,7 @@ def report_on(
         path=path,
         format=format,
         note=note,
+        columns=columns,
         sequence=sequence,
         relabelled=relabelled,
         bytes=sum(file.stat().st_size for file in path.iterdir()),

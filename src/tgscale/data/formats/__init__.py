@@ -35,6 +35,9 @@ FORMATS = {
     "json": Format(tabular.is_json, tabular.read_json),
 }
 
+OF_SNAPSHOTS = ("pgt", "array")
+"""Formats that hold snapshots rather than rows of edges; they have imports of their own."""
+
 
 def check_format(name: str) -> None:
     """Refuse a name that is not in the table.
@@ -43,9 +46,10 @@ def check_format(name: str) -> None:
         ConfigError: names the nearest right one.
     """
     if name not in ("auto", *FORMATS):
-        near = difflib.get_close_matches(name, FORMATS, n=1)
+        near = difflib.get_close_matches(name, [*FORMATS, *OF_SNAPSHOTS], n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"unknown format {name!r}: choose auto, {', '.join(FORMATS)}.{hint}")
+        ready = f"or {' or '.join(OF_SNAPSHOTS)} for a file that holds snapshots"
+        raise ConfigError(f"unknown format {name!r}: choose auto, {', '.join(FORMATS)}, {ready}.{hint}")
 
 
 def read_source(paths: list[Path], format: str, work: Path) -> Source:
