@@ -26,6 +26,7 @@ from tgscale.train.distributed import Ranks
 from tgscale.train.environment import (
     describe_environment,
     find_device,
+    keep_freed_memory,
     peak_cuda_memory_bytes,
     peak_memory_bytes,
     set_threads,
@@ -63,6 +64,7 @@ def train_snapshots(config: SnapshotConfig, resume: bool = False) -> dict[str, A
     """
     ranks = Ranks.from_environment()
     set_threads(config.threads)
+    keep_freed_memory()
     # Absolute, so that the run finds its data from anywhere.
     config = dataclasses.replace(config, data=config.data.expanduser().absolute())
     with ranks.connected(), contextlib.ExitStack() as stack:

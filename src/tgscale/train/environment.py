@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import datetime
 import os
 import platform
@@ -63,6 +64,20 @@ def set_threads(count: int | None) -> int:
     threadpool_limits(count, user_api="blas")
     torch.set_num_threads(count)  # in this order: when numba's threads start, they alter torch's setting
     return count
+
+
+def keep_freed_memory() -> bool:
+    """Let the C library keep the memory of large tensors that are freed, for the next ones; False where it cannot.
+
+    glibc gives every block of more than 32 MB back to the system as it is freed. A training step on large snapshots
+    then spends about half of its time on page faults.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):  # another C library
+        return False
+    most, largest, pad = -4, -1, -2  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
+    return bool(mallopt(most, 0) and mallopt(largest, 2**31 - 1) and mallopt(pad, 64 << 20))
 
 
 def peak_memory_bytes() -> int:
