@@ -7,12 +7,16 @@ the recurrence takes over is laid out anew in one exchange, and each process goe
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tgscale.graph.difference import TransferPlan, transfer_plan
 from tgscale.nn.program import Node
 from tgscale.snapshot.partition.blocks import contiguous_blocks, step_cost
 from tgscale.snapshot.partition.collectives import Exchange
@@ -24,12 +28,24 @@ from tgscale.train.distributed import Ranks
 from tgscale.train.trace import Trace
 
 
+class Transfer(NamedTuple):
+    """Bytes of edges that a process with a small memory would have had to fetch.
+
+    Attributes:
+        full: every snapshot as a whole.
+        difference: of consecutive ones, what changes from one to the next.
+    """
+
+    full: int
+    difference: int
+
+
 class SnapshotPlacement:
     """Ahead of the recurrence a process has some steps, in it some nodes; a ``Placement``.
 
     Steps are runs of consecutive ones of each group, balanced by edges and nodes; nodes are split as in
-    :class:`VertexPlacement`, which also fetches what the recurrence aggregates. Where a group has fewer steps than there
-    are processes, some have none and still take part in every exchange.
+    :class:`VertexPlacement`, which also fetches what the recurrence aggregates. Where a group has fewer steps than
+    there are processes, some have none and still take part in every exchange.
 
     What depends on the data alone is kept in every process, as groups move over the sequence and each process meets
     every step sooner or later: of whole snapshots where it is used ahead of the recurrence, of own nodes where it is
@@ -51,6 +67,7 @@ class SnapshotPlacement:
         self.nodes, self.part, self.exchange = self.vertex.nodes, self.vertex.part, self.vertex.exchange
         self._cost = step_cost(data.sequence)
         self._kept: dict[Node, Tensor] = {}
+        self._ran: Counter[tuple[int, int]] = Counter()
 
     @property
     def bytes_sent(self) -> int:
@@ -73,10 +90,26 @@ class SnapshotPlacement:
         own, stop = (int(bound) for bound in bounds[self.part[0] :][:2])
         whole = WholeSnapshots(self.data, own, stop - own, window, self.exchange)
         nodes = self.vertex.group(first, window)
+        self._ran[own, stop] += 1
         with own_draws(plan, self.exchange.ranks, self.data.device):
             values = plan.run_ahead(whole)
             crossed = self._cross(plan, values, nodes, np.diff(bounds).tolist())
             return plan.run_recurrence(nodes, {node: values[node] for node in plan.stages.weights} | crossed)
+
+    @property
+    def transfer(self) -> Transfer:
+        """What fetching the snapshots of all runs so far takes; looks at every edge of the sequence the first time."""
+        full = difference = 0
+        for (own, stop), times in self._ran.items():
+            if stop > own:
+                whole, changed = self._transfers.full[own:stop], self._transfers.difference[own + 1 : stop]
+                full += times * int(whole.sum())
+                difference += times * int(whole[0] + changed.sum())
+        return Transfer(full, difference)
+
+    @cached_property
+    def _transfers(self) -> TransferPlan:
+        return transfer_plan(self.data.sequence, range(self.data.sequence.num_steps))
 
     def gather(self, out: Tensor) -> Tensor:
         return self.vertex.gather(out)
