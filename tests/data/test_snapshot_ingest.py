@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tgscale.data import snapshot_edges
 from tgscale.data.directory import read_json
 from tgscale.data.ingest import import_events
 from tgscale.data.snapshot_ingest import import_snapshots
@@ -299,3 +300,35 @@ def test_relations_of_gdelt(shared_data, tmp_path):
     distinct = np.unique(((time // 1440 * 7_398 + dst) * 7_398 + src) * 240 + rel)
     assert sequence.num_edges == len(distinct)
     assert sequence.num_relations == rel.max() + 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"every": 3, "undirected": True, "weight": "count"},
+        {"events_per_snapshot": 7, "edge_type": "kind"},
+        {"intervals": "time,last", "undirected": True, "label": "kind"},
+    ],
+)
+def test_merged_in_small_batches_it_is_the_same(tmp_path, monkeypatch, options):
+    rng = np.random.default_rng(0)
+    time = rng.integers(0, 40, 300)
+    columns = {"src": rng.integers(0, 9, 300), "dst": rng.integers(0, 9, 300), "time": time, "kind": time % 3}
+    columns["last"] = time + rng.integers(0, 9, 300)
+    pq.write_table(pa.table(columns), tmp_path / "e.parquet")
+    batches = []
+    merge = snapshot_edges._merge_edges
+    monkeypatch.setattr(snapshot_edges, "_merge_edges", lambda *given: batches.append(given[-2:]) or merge(*given))
+    import_snapshots(tmp_path / "e.parquet", tmp_path / "whole", **options)
+    assert len(batches) == 1
+    monkeypatch.setattr(snapshot_edges, "ROW_BYTES", 2 * 10**9 // 50)  # 50 rows in a batch
+    import_snapshots(tmp_path / "e.parquet", tmp_path / "parts", **options)
+    assert len(batches) > 6
+    assert fingerprint(tmp_path / "whole") == fingerprint(tmp_path / "parts")
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=30), st.integers(1, 20))
+def test_batches_cover_every_step_once_and_are_small(rows, most):
+    batches = list(snapshot_edges._batches(np.array(rows), most))
+    assert [step for first, last in batches for step in range(first, last + 1)] == list(range(len(rows)))
+    assert all(sum(rows[first : last + 1]) <= most or first == last for first, last in batches)

@@ -12,6 +12,9 @@ from tgscale.data.directory import CHUNK_BYTES
 from tgscale.data.snapshot_store import SnapshotWriter
 from tgscale.data.windows import Cut, Steps, cut
 
+ROW_BYTES = 400
+"""Memory that merging takes for a row, generously."""
+
 
 @dataclass(frozen=True)
 class EdgeKind:
@@ -42,21 +45,35 @@ def write_edges(
     how: Cut,
     num_nodes: int,
     time_unit: str,
+    memory: int,
     progress: Callable[[str], None],
 ) -> tuple[Steps, int]:
     """Assign steps to the table ``events``, merge the edges of a step, sort, and write them.
+
+    Args:
+        db: where ``events`` is.
+        writer: gets the columns of edges, ``graph_of`` and ``step_time``.
+        edges: what an edge carries.
+        how: how events become snapshots.
+        num_nodes: number of nodes.
+        time_unit: unit of ``time``.
+        memory: bytes that the import may take.
+        progress: is called with a few words at each step.
 
     Returns:
         The steps, and the number of edge types.
     """
     steps = cut(db, how, "events", time_unit)
-    progress("merging")
-    _merge_edges(db, edges, steps)
-    count = db.execute("SELECT count(*) FROM edges").fetchall()[0][0]
-    writer.create_edges(steps.count, num_nodes, count, edges.extras)
     progress("sorting")
+    _assign_steps(db, edges, steps)
+    progress("merging")
+    for first, last in _batches(_rows_of_steps(db, edges, steps), max(1, memory // ROW_BYTES)):
+        _merge_edges(db, edges, steps, first, last)
+    count = db.execute("SELECT count(*) FROM edges").fetchall()[0][0]
+    progress("writing")
+    writer.create_edges(steps.count, num_nodes, count, edges.extras)
     relations = 1
-    for chunk in _sorted_chunks(db, edges):
+    for chunk in _chunks(db, edges):
         extras = {name: chunk[name] for name in edges.extras}
         writer.append_edges(chunk["step"], chunk["dst"], chunk["src"], **extras)
         if edges.edge_type:
@@ -67,35 +84,72 @@ def write_edges(
     return steps, relations
 
 
-def _merge_edges(db: duckdb.DuckDBPyConnection, edges: EdgeKind, steps: Steps) -> None:
-    """Make the table ``edges``: one row for each step, destination, source (and type)."""
-    carried = ["place"]
-    carried += [name for name, there in (("label", edges.label), ("edge_type", edges.edge_type)) if there]
-    carried += ["weight"] if edges.weight == "sum" else []
-    ordered = "position" in steps.sql
-    place = ", row_number() OVER (ORDER BY time, place) - 1 AS position" if ordered else ""
-    last = f", {steps.until_sql} AS last_step" if steps.until_sql else ""
-    stepped = f"SELECT src, dst, {', '.join(carried)}, {steps.sql} AS step{last} FROM (SELECT *{place} FROM events)"
+def _assign_steps(db: duckdb.DuckDBPyConnection, edges: EdgeKind, steps: Steps) -> None:
+    """Make the table ``stepped``, sorted by step, and the empty table ``edges``."""
+    carried = {"label": "place, label", "edge_type": "edge_type::SMALLINT AS edge_type", "weight": "weight"}
+    there = {"label": edges.label, "edge_type": edges.edge_type, "weight": edges.weight == "sum"}
+    wanted = ["src::INTEGER AS src", "dst::INTEGER AS dst", *(sql for name, sql in carried.items() if there[name])]
+    wanted.append(f"({steps.sql})::INTEGER AS step")
+    if steps.until_sql:
+        wanted.append(f"({steps.until_sql})::INTEGER AS last_step")
+    position = ", row_number() OVER (ORDER BY time, place) - 1 AS position" if "position" in steps.sql else ""
+    events = f"SELECT *{position} FROM events"
+    db.execute(f"CREATE TABLE stepped AS SELECT {', '.join(wanted)} FROM ({events}) ORDER BY step")
+    types = {"edge_weight": "FLOAT", "edge_type": "SMALLINT", "edge_label": "BIGINT"}
+    columns = ", ".join(f"{name} {types[name]}" for name in edges.extras)
+    db.execute(f"CREATE TABLE edges (step INTEGER, dst INTEGER, src INTEGER{', ' * bool(columns)}{columns})")
+
+
+def _rows_of_steps(db: duckdb.DuckDBPyConnection, edges: EdgeKind, steps: Steps) -> np.ndarray:
+    """How many rows have to be merged for each step, int64 ``[steps]``."""
+    rows = _counts(db, "step", steps.count)
+    if steps.until_sql:
+        ended = _counts(db, "last_step", steps.count)
+        rows = np.cumsum(rows) - np.cumsum(ended) + ended
+    return rows * (2 if edges.undirected else 1)
+
+
+def _counts(db: duckdb.DuckDBPyConnection, column: str, size: int) -> np.ndarray:
+    found = db.execute(f"SELECT {column} AS step, count(*) AS rows FROM stepped GROUP BY 1").fetchnumpy()
+    counts = np.zeros(size, np.int64)
+    counts[found["step"]] = found["rows"]
+    return counts
+
+
+def _batches(rows: np.ndarray, most: int) -> Iterator[tuple[int, int]]:
+    """First and last step of runs of steps that have at most so many rows together, or are a single step."""
+    ends = np.cumsum(rows)
+    first = 0
+    while first < len(rows):
+        before = ends[first - 1] if first else 0
+        last = max(first, int(np.searchsorted(ends, before + most, side="right")) - 1)
+        yield first, last
+        first = last + 1
+
+
+def _merge_edges(db: duckdb.DuckDBPyConnection, edges: EdgeKind, steps: Steps, first: int, last: int) -> None:
+    """Add the edges of steps ``first`` to ``last`` to the table ``edges``: one row for each destination and source
+    (and type) of a step, sorted."""
+    rows = f"SELECT * FROM stepped WHERE step BETWEEN {first} AND {last}"
+    if steps.until_sql:
+        span = f"range(greatest(step, {first}), least(last_step, {last}) + 1)"
+        rows = f"SELECT * REPLACE (unnest({span}) AS step) FROM stepped WHERE step <= {last} AND last_step >= {first}"
     if edges.undirected:
-        turned = "SELECT * REPLACE (dst AS src, src AS dst) FROM stepped WHERE src <> dst"
-        stepped = f"WITH stepped AS MATERIALIZED ({stepped}) FROM stepped UNION ALL {turned}"
-    step = "unnest(range(step, last_step + 1))" if steps.until_sql else "step"
-    keys = [f"{step}::INTEGER AS step", "dst::INTEGER AS dst", "src::INTEGER AS src"]
-    values = []
-    if edges.edge_type:
-        keys.append("edge_type::SMALLINT AS edge_type")
-    if edges.weight:
-        values.append(f"{'sum(weight::DOUBLE)' if edges.weight == 'sum' else 'count(*)'}::FLOAT AS edge_weight")
-    if edges.label:
-        values.append("arg_min(label, place)::BIGINT AS edge_label")
-    inner = ", ".join([*keys, *carried])
-    grouped = ", ".join([key.rpartition(" ")[2] for key in keys] + values)
-    db.execute(f"CREATE TABLE edges AS SELECT {grouped} FROM (SELECT {inner} FROM ({stepped})) GROUP BY ALL")
+        turned = "SELECT * REPLACE (dst AS src, src AS dst) FROM stepping WHERE src <> dst"
+        rows = f"WITH stepping AS MATERIALIZED ({rows}) FROM stepping UNION ALL {turned}"
+    values = {
+        "edge_weight": "count(*)" if edges.weight == "count" else "sum(weight::DOUBLE)",
+        "edge_type": "edge_type",
+        "edge_label": "arg_min(label, place)",
+    }
+    keys = "step, dst, src" + (", edge_type" if edges.edge_type else "")
+    selected = ", ".join(["step, dst, src", *(values[name] for name in edges.extras)])
+    db.execute(f"INSERT INTO edges SELECT {selected} FROM ({rows}) GROUP BY {keys} ORDER BY {keys}")
 
 
-def _sorted_chunks(db: duckdb.DuckDBPyConnection, edges: EdgeKind) -> Iterator[dict[str, np.ndarray]]:
-    by = "step, dst, src" + (", edge_type" if edges.edge_type else "")
-    result = db.sql(f"SELECT step, dst, src, {', '.join(edges.extras)} FROM edges ORDER BY {by}")
+def _chunks(db: duckdb.DuckDBPyConnection, edges: EdgeKind) -> Iterator[dict[str, np.ndarray]]:
+    """The table ``edges`` in the order in which it was filled."""
+    result = db.sql("SELECT * FROM edges")
     for batch in result.to_arrow_reader(CHUNK_BYTES // 32):
         if batch.num_rows:
             yield {name: batch.column(name).to_numpy() for name in batch.schema.names}

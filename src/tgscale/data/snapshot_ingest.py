@@ -119,7 +119,7 @@ def import_snapshots(
             nodes = prepared.nodes
             kind = _edge_kind(prepared.columns, count, undirected)
             _number_events(db, prepared)
-            steps, relations = write_edges(db, writer, kind, how, nodes.count, times.unit, progress)
+            steps, relations = write_edges(db, writer, kind, how, nodes.count, times.unit, reading.memory, progress)
             write_node_features(db, writer, nodes, prepared.node_table(node_features))
             write_node_ids(db, writer.folder, nodes)
         shutil.rmtree(work)
@@ -199,7 +199,8 @@ def _import_stream(
             progress("reading")
             db.register("stored", _arrow(stream, labelled))
             db.execute("CREATE VIEW events AS SELECT *, row_number() OVER () - 1 AS place FROM stored")
-            steps, _ = write_edges(db, writer, kind, how, stream.num_nodes, stream.time_unit, progress)
+            unit, memory = stream.time_unit, reading.memory
+            steps, _ = write_edges(db, writer, kind, how, stream.num_nodes, unit, memory, progress)
         shutil.rmtree(work)
         if stream.node_features is not None:
             writer.write("node_features", stream.node_features)

@@ -109,7 +109,10 @@ class SnapshotWriter(DirectoryWriter):
         for name, values in extras.items():
             self.append(name, values)
         place = graph.astype(np.int64) * self._indptr.shape[1] + dst + 1
-        first = np.flatnonzero(np.diff(place, prepend=-1))
+        steps = np.diff(place, prepend=-1)
+        if (steps < 0).any():
+            raise ValueError("edges must come sorted by graph and destination")
+        first = np.flatnonzero(steps)
         self._indptr.reshape(-1)[place[first]] += np.diff(first, append=len(place)).astype(np.int32)
 
     def finish_edges(self) -> None:
