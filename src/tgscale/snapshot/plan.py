@@ -65,6 +65,7 @@ class Plan:
         self._varies = _varying(nodes)
         self._needed_after = {each for node in self.stages.after for each in node.inputs} | {_output(self.program)}
         self.constants: dict[Node, Tensor] = {}
+        self._kept_from: tuple[int, int] | None = None
         self._modules = dict(model.named_modules())
 
     @property
@@ -96,6 +97,7 @@ class Plan:
                     if users[each] is node and each not in self.stages.kept:
                         values.pop(each, None)
         self.constants = {node: values[node] for node in self.stages.kept}
+        self._kept_from = _identity(view.x)
         return sum(value.nbytes for value in self.constants.values())
 
     def run(self, view: GroupView, hand_over: Callable[[list[Tensor]], list[Tensor]] | None = None) -> Tensor:
@@ -125,7 +127,15 @@ class Plan:
         return [node for node in topological(self.program.roots()) if node in used and node in ahead]
 
     def run_ahead(self, view: GroupView) -> dict[Node, Tensor]:
-        """Everything up to the recurrence."""
+        """Everything up to the recurrence.
+
+        Raises:
+            ValueError: values that the run keeps were not computed yet, or from features that have changed since.
+        """
+        storage, version = _identity(view.x)
+        before = self._kept_from
+        if self.stages.kept and (before is None or (storage == before[0] and version != before[1])):
+            raise ValueError("what is kept for the whole run is missing or out of date: call keep first")
         values: dict[Node, Tensor] = {}
         for node in topological(self.program.roots()):
             if node.op == "input":
@@ -189,6 +199,11 @@ class Plan:
             return view.top_rows(at[0], score_rows(at[0], at[1]), node.attrs[0])
         assert node.op == "state", node.op  # one that nothing updates
         return self._initial(node, values, view)
+
+
+def _identity(x: Tensor) -> tuple[int, int]:
+    """Where a tensor's numbers lie, and how often they were altered."""
+    return x.untyped_storage().data_ptr(), x._version
 
 
 def _zeros(state: Node, values: dict[Node, Tensor], view: GroupView) -> Tensor:

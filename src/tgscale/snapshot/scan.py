@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tgscale.graph.adjacency import Adjacency
+from tgscale.nn.graph_recurrence import gru_graph_scan, lstm_graph_scan
 from tgscale.nn.program import Node
 from tgscale.nn.recurrence import gru_scan, lstm_scan
 from tgscale.snapshot.fuse import SELF
@@ -22,7 +24,31 @@ def run_scan(node: Node, at: list[Tensor], view: GroupView) -> Tensor:
     kind, basis = node.attrs
     if basis == (SELF,):
         return gru_scan(*at) if kind == "gru" else lstm_scan(*at)[0]
-    return scan_by_steps(kind, basis, at, view)
+    bases = _matrices(basis, view)
+    if bases is None:
+        return scan_by_steps(kind, basis, at, view)
+    gates, weights = at[0], [weight.unflatten(0, (len(basis), -1)) for weight in at[1:]]
+    chebyshev, graphs = any("^" in name for name in basis), view.graphs().cpu()
+    if kind == "gru":
+        return gru_graph_scan(gates, bases, graphs, weights[0], weights[1], chebyshev=chebyshev)
+    return lstm_graph_scan(gates, bases, graphs, weights[0], chebyshev=chebyshev)[0]
+
+
+def _matrices(basis: tuple[str, ...], view: GroupView) -> list[Adjacency | None] | None:
+    """The matrix behind each basis function, None for the state itself; nothing where they do not lie here."""
+    operators = [name.partition("^")[0] for name in basis]
+    if "^" in "".join(basis) and [(name, k) for k, name in enumerate(basis)] != [
+        (_chebyshev_name(operators[-1], k), k) for k in range(len(basis))
+    ]:
+        return None  # Chebyshev terms beside others, or not in order: no kernel for those
+    found = {name: view.adjacency(name) for name in set(operators) if name}
+    if any(matrix is None for matrix in found.values()):
+        return None
+    return [found.get(name) for name in operators]
+
+
+def _chebyshev_name(operator: str, k: int) -> str:
+    return SELF if k == 0 else operator if k == 1 else f"{operator}^{k}"
 
 
 def scan_by_steps(kind: str, basis: tuple[str, ...], at: list[Tensor], view: GroupView) -> Tensor:
