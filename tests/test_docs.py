@@ -69,7 +69,10 @@ def help_of(command: tuple[str, ...]) -> str:
     return "".join(printed)
 
 
-COMMANDS = [("data", "generate", "stream"), ("data", "import"), ("data", "info"), ("train",), ("evaluate",), ("plan",)]
+COMMANDS = [
+    ("data", "generate", "stream"), ("data", "generate", "snapshots"), ("data", "import"), ("data", "info"), ("train",),
+    ("evaluate",), ("plan",),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -103,9 +103,11 @@ def test_any_edges_equal_a_dictionary(edges, undirected):
 @given(EDGES)
 def test_the_order_does_not_depend_on_how_it_is_sorted(edges):
     columns = [np.array([edge[i] for edge in edges], np.int64) for i in range(3)]
-    by_number = edge_rows._sort_order(columns, [5, 7, 7])
-    by_columns = edge_rows._sort_order(columns, [2**30, 2**30, 2**30])  # too many for one 64-bit number
-    assert by_number.tolist() == by_columns.tolist()
+    by_number = edge_rows._sort(columns, [5, 7, 7])
+    by_columns = edge_rows._sort(columns, [2**30, 2**30, 2**30])  # too many for one 64-bit number
+    for one, other in zip(by_number, by_columns, strict=True):
+        assert one.tolist() == other.tolist()
+    assert np.count_nonzero(by_number[1]) == len({edge[:3] for edge in edges})
 
 
 @pytest.mark.parametrize(

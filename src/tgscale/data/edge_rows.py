@@ -45,10 +45,7 @@ class EdgeRows:
         if parallel and self.type is not None:
             keys.append(self.type)
             sizes.append(MOST_RELATIONS)
-        order = _sort_order(keys, sizes)
-        keys = [key[order] for key in keys]
-        first = np.ones(len(order), bool)
-        first[1:] = np.any([key[1:] != key[:-1] for key in keys], axis=0)
+        order, first = _sort(keys, sizes)
         starts = np.flatnonzero(first)
         kept = order[starts]
         weight = self.weight
@@ -64,18 +61,24 @@ class EdgeRows:
         )
 
 
-def _sort_order(keys: list[np.ndarray], sizes: list[int]) -> np.ndarray:
-    """Stable order by the first key, then the second, ..; by one 64-bit number where it holds them all."""
+def _sort(keys: list[np.ndarray], sizes: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Stable order by the first key, then the second, ..; and which rows, so ordered, differ from the one before."""
     span = 1
     for size in sizes:
         span *= max(1, size)
-    if span >= 2**63:
-        return np.lexsort(keys[::-1])
-    number = np.zeros(len(keys[0]), np.int64)
-    for key, size in zip(keys, sizes, strict=True):
-        number *= size
-        number += key
-    return np.argsort(number, kind="stable")
+    if span < 2**63:  # one 64-bit number holds all keys
+        number = np.zeros(len(keys[0]), np.int64)
+        for key, size in zip(keys, sizes, strict=True):
+            number *= size
+            number += key
+        keys = [number]
+    order = np.argsort(keys[0], kind="stable") if len(keys) == 1 else np.lexsort(keys[::-1])
+    first = np.zeros(len(order), bool)
+    first[:1] = True
+    for key in keys:
+        ordered = key[order]
+        first[1:] |= ordered[1:] != ordered[:-1]
+    return order, first
 
 
 def csr_indptr(graph: np.ndarray, dst: np.ndarray, num_graphs: int, num_nodes: int) -> np.ndarray:
