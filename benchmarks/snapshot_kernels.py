@@ -62,20 +62,18 @@ def torch_csr(adj: Adjacency) -> Callable[[Tensor], Tensor]:
     return Product.apply
 
 
-def milliseconds(
-    functions: Sequence[Callable[[], Tensor]], leaves: Sequence[Tensor], budget: float = 1.5
-) -> list[float]:
+def milliseconds(runs: Sequence[Callable[[], Tensor]], leaves: Sequence[Tensor], budget: float = 1.5) -> list[float]:
     """Median time of a forward and a backward pass of each, taken in turn until the budget of seconds is used."""
-    taken: list[list[float]] = [[] for _ in functions]
-    end = None
-    while end is None or time.perf_counter() < end or len(taken[0]) < 5:
-        for which, function in enumerate(functions):
-            began = time.perf_counter()
-            out = function()
-            torch.autograd.grad(out, leaves, torch.ones_like(out))
-            taken[which].append(time.perf_counter() - began)
-        if end is None:  # the first round compiles and fills caches
-            end, taken = time.perf_counter() + budget, [[] for _ in functions]
+    taken: list[list[float]] = [[] for _ in runs]
+    end = time.perf_counter() + budget
+    while time.perf_counter() < end or len(taken[0]) < 5:
+        for run, times in zip(runs, taken, strict=True):
+            for timed in (False, True):  # the first compiles, and fills the caches that the others emptied
+                began = time.perf_counter()
+                out = run()
+                torch.autograd.grad(out, leaves, torch.ones_like(out))
+                if timed:
+                    times.append(time.perf_counter() - began)
     return [1e3 * statistics.median(times) for times in taken]
 
 
@@ -124,28 +122,26 @@ def lstm_torch(gates: Tensor, product: Callable, u: Tensor) -> Tensor:
     return torch.stack(states)
 
 
-def windows() -> None:
-    print("\n| cell | nodes | edges | channels | steps | kernel, ms | torch / kernel |\n|---|---|---|---|---|---|---|")
-    for N, edges, C, w in WINDOWS:
-        adj = skewed_graph(N, edges)
-        product, steps, bases = torch_csr(adj), torch.zeros(w, dtype=torch.int64), [adj, None]
-        three, four = leaf(w, N, 3 * C), leaf(w, N, 4 * C)
-        u2, u1, u4 = leaf(2, C, 2 * C, scale=0.1), leaf(2, C, C, scale=0.1), leaf(2, C, 4 * C, scale=0.1)
-        cells = {
-            "GRU": (lambda: gru_scan(three, u2[0], u1[0]), lambda: gru_scan_reference(three, u2[0], u1[0])),
-            "LSTM": (lambda: lstm_scan(four, u4[0])[0], lambda: lstm_scan_reference(four, u4[0])[0]),
-            "GRU, state aggregated": (
-                lambda: gru_graph_scan(three, bases, steps, u2, u1),
-                lambda: gru_torch(three, product, u2, u1),
-            ),
-            "LSTM, state aggregated": (
-                lambda: lstm_graph_scan(four, bases, steps, u4)[0],
-                lambda: lstm_torch(four, product, u4),
-            ),
-        }
-        for name, pair in cells.items():
-            ours, eager = milliseconds(pair, [three, u2, u1] if name.startswith("GRU") else [four, u4])
-            print(f"| {name} | {N} | {edges} | {C} | {w} | {ours:.2f} | {eager / ours:.2f} |")
+def window(N: int, edges: int, C: int, w: int) -> None:
+    adj = skewed_graph(N, edges)
+    product, steps, bases = torch_csr(adj), torch.zeros(w, dtype=torch.int64), [adj, None]
+    three, four = leaf(w, N, 3 * C), leaf(w, N, 4 * C)
+    u2, u1, u4 = leaf(2, C, 2 * C, scale=0.1), leaf(2, C, C, scale=0.1), leaf(2, C, 4 * C, scale=0.1)
+    cells = {
+        "GRU": (lambda: gru_scan(three, u2[0], u1[0]), lambda: gru_scan_reference(three, u2[0], u1[0])),
+        "LSTM": (lambda: lstm_scan(four, u4[0])[0], lambda: lstm_scan_reference(four, u4[0])[0]),
+        "GRU, state aggregated": (
+            lambda: gru_graph_scan(three, bases, steps, u2, u1),
+            lambda: gru_torch(three, product, u2, u1),
+        ),
+        "LSTM, state aggregated": (
+            lambda: lstm_graph_scan(four, bases, steps, u4)[0],
+            lambda: lstm_torch(four, product, u4),
+        ),
+    }
+    for name, pair in cells.items():
+        ours, eager = milliseconds(pair, [three, u2, u1] if name.startswith("GRU") else [four, u4])
+        print(f"| {name} | {N} | {edges} | {C} | {w} | {ours:.2f} | {eager / ours:.2f} |")
 
 
 def main() -> None:
@@ -153,7 +149,9 @@ def main() -> None:
     environment = describe_environment()
     print(f"{environment['cpu']}, torch {environment['torch']}, one thread; forward and backward, float32\n")
     aggregation()
-    windows()
+    print("\n| cell | nodes | edges | channels | steps | kernel, ms | torch / kernel |\n|---|---|---|---|---|---|---|")
+    for sizes in WINDOWS:
+        window(*sizes)
 
 
 if __name__ == "__main__":

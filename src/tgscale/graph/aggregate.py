@@ -212,7 +212,7 @@ def aggregate_reference(adj: Adjacency, graphs: Tensor, x: Tensor) -> Tensor:
 
 def _check(adj: Adjacency, graphs: Tensor, x: Tensor) -> np.ndarray:
     """``graphs`` on the CPU, once everything fits."""
-    if x.ndim != 3 or x.shape[1] != adj.num_cols or len(x) != len(graphs):
+    if x.ndim != 3 or x.shape[:2] != (graphs.shape[0], adj.num_cols):
         raise ConfigError(
             f"features are {list(x.shape)} for {len(graphs)} snapshots: expected [{len(graphs)}, {adj.num_cols}, any]."
         )

@@ -29,4 +29,5 @@ def start_threads() -> int:
 
 def thread_count(items: int) -> int:
     """Threads for a kernel over ``items``: 1 for small work, else as many as ``start_threads`` allows."""
-    return max(1, min(items // ITEMS_PER_THREAD, start_threads()))
+    wanted = items // ITEMS_PER_THREAD
+    return 1 if wanted <= 1 else min(wanted, start_threads())
