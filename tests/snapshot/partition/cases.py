@@ -1,6 +1,7 @@
 """What the processes of a partition compute, and the same in one process."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -8,6 +9,8 @@ import torch
 from tgscale.data.snapshots import SnapshotSequence
 from tgscale.models.a3tgcn import A3TGCN
 from tgscale.models.mpnn_lstm import MPNNLSTM
+from tgscale.snapshot.config import NetConfig, SnapshotConfig, SnapshotOptimConfig
+from tgscale.snapshot.engine import SnapshotEngine
 from tgscale.snapshot.partition.by_snapshot import SnapshotPlacement
 from tgscale.snapshot.partition.vertex import VertexPlacement
 from tgscale.snapshot.placement import LocalPlacement
@@ -27,7 +30,7 @@ def random_sequence(nodes, steps, static=False, seed=0):
     graphs = 1 if static else steps
     count = 4 * nodes
     step = np.repeat(np.arange(graphs), count)
-    dst, src = (np.minimum(rng.geometric(3 / (nodes + 1), len(step)) - 1, nodes - 1) for _ in range(2))
+    dst, src = (np.minimum(rng.geometric(min(0.5, 3 / nodes), len(step)) - 1, nodes - 1) for _ in range(2))
     there = (step != 2) | static
     kinds = {"edge_type": rng.integers(0, 2, len(step))[there], "num_relations": 2}
     weight = rng.uniform(0.1, 2, len(step)).astype(np.float32)[there]
@@ -113,3 +116,38 @@ class Case:
     def alone(self):
         """The same in one process."""
         return self.run(LocalPlacement)
+
+
+@dataclass(frozen=True)
+class Training:
+    """One step of training on two groups, with the engine."""
+
+    placement: str
+    task: str
+    model: str = "tgcn"
+    nodes: int = 11
+    edges_per_step: int = 2000
+
+    def run(self, place):
+        """Sum of the losses of this process, and gradients."""
+        sequence = random_sequence(self.nodes, 12)
+        rng = np.random.default_rng(1)
+        target = rng.normal(size=(12, self.nodes, 1)).astype(np.float32)
+        sequence = replace(sequence, target=target, edge_label=rng.integers(0, 3, sequence.num_edges))
+        config = SnapshotConfig(
+            data=Path("-"),
+            run=Path("-"),
+            model=self.model,
+            task=self.task,
+            window=3,
+            net=NetConfig(hidden=C, dropout=0.0),
+            train=SnapshotOptimConfig(edges_per_step=self.edges_per_step),
+        )
+        torch.manual_seed(0)
+        engine = SnapshotEngine(config, sequence, dtype=torch.float64, place=place)
+        total = 0.0
+        for group in (1, 3):
+            loss = engine.loss(group, epoch=2)
+            loss.backward()
+            total += float(loss.detach())
+        return total, {name: p.grad for name, p in engine.modules.named_parameters()}

@@ -122,8 +122,8 @@ def test_what_depends_on_data_alone_is_sent_once(two):
 def test_bytes_of_a_snapshot_partition(two):
     """Steps cost 8, 8 and 5, so process 0 has the first and process 1 the others.
 
-    Of each it sends two nodes' gates, 3 C columns, to the other. An edge that is fetched takes 4 bytes for each end, and
-    one that is gone 4: step 2 has one new edge, and none of the four of step 1.
+    Of each it sends two nodes' gates, 3 C columns, to the other. An edge that is fetched takes 4 bytes for each end,
+    and one that is gone 4: step 2 has one new edge, and none of the four of step 1.
     """
     a, b = check(two, Case("snapshot", "tgcn", "all", sequence="toy", first=0, window=3))
     assert [each["sent"][0] for each in (a, b)] == [0, 0]
