@@ -87,7 +87,12 @@ def import_array(
             writer.write("target_mean", column * np.float32(shift[0]))
             writer.write("target_std", column * np.float32(scale[0]))
         writer.commit(
-            name=name or out.absolute().name, num_relations=1, undirected=False, time_unit="step", source=about
+            name=name or out.absolute().name,
+            num_relations=1,
+            undirected=False,
+            time_unit="step",
+            target_delay=horizon,
+            source=about,
         )
     return report_on(out, began, "array", f"a series of {len(values):,} steps on a fixed graph")
 

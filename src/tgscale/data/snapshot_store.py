@@ -49,6 +49,7 @@ def save_snapshots(
             num_relations=sequence.num_relations,
             undirected=sequence.undirected,
             time_unit=sequence.time_unit,
+            target_delay=sequence.target_delay,
             source={"format": "memory"} if source is None else source,
         )
 
@@ -75,6 +76,7 @@ def open_snapshots(path: str | Path, verify: bool = False) -> SnapshotSequence:
         num_relations=meta["num_relations"],
         undirected=meta["undirected"],
         time_unit=meta["time_unit"],
+        target_delay=meta.get("target_delay", 1),
         name=meta["name"],
         path=path,
     )
@@ -148,7 +150,14 @@ class SnapshotWriter(DirectoryWriter):
         self.append(name, array)
 
     def commit(
-        self, *, name: str, num_relations: int, undirected: bool, time_unit: str, source: dict[str, Any]
+        self,
+        *,
+        name: str,
+        num_relations: int,
+        undirected: bool,
+        time_unit: str,
+        source: dict[str, Any],
+        target_delay: int = 1,
     ) -> None:
         """Write everything out, with checksums and ``meta.json`` last."""
         shapes = self.shapes
@@ -165,6 +174,7 @@ class SnapshotWriter(DirectoryWriter):
                 "num_relations": num_relations,
                 "undirected": undirected,
                 "time_unit": time_unit,
+                "target_delay": target_delay,
                 "source": source,
             }
         )

@@ -37,6 +37,7 @@ class SnapshotSequence:
         num_relations: number of edge types, 1 without types.
         undirected: every edge is stored both ways.
         time_unit: unit of ``step_time``: ``"s"``, ``"ms"``, ``"us"``, ``"ns"``, or ``"step"``.
+        target_delay: a step's target is known so many steps later; 1 unless it lies further ahead.
         name: for reports.
         path: the data directory it was opened from, or None.
     """
@@ -57,6 +58,7 @@ class SnapshotSequence:
     num_relations: int = 1
     undirected: bool = False
     time_unit: str = "step"
+    target_delay: int = 1
     name: str = "snapshots"
     path: Path | None = None
 
@@ -82,6 +84,7 @@ class SnapshotSequence:
         num_relations: int | None = None,
         undirected: bool = False,
         time_unit: str = "step",
+        target_delay: int = 1,
         name: str = "snapshots",
     ) -> SnapshotSequence:
         """Make a sequence in memory from edges in any order.
@@ -103,7 +106,7 @@ class SnapshotSequence:
             step_time: ``[T]``, increasing.
             num_relations: None: the highest type and one.
             undirected: store every edge both ways; give it once.
-            time_unit, name: see the class.
+            time_unit, target_delay, name: see the class.
 
         Raises:
             DataError: columns of different length, a step, id or type out of range, a value that is not finite;
@@ -144,6 +147,7 @@ class SnapshotSequence:
             num_relations=num_relations,
             undirected=undirected,
             time_unit=time_unit,
+            target_delay=target_delay,
             name=name,
             node_features=tables["node_features"],
             target=tables["target"],

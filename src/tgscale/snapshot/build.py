@@ -62,5 +62,5 @@ def make_task(
     if name == "auto":
         name = "link" if sequence.target is None else "regression"
     if name == "regression":
-        return Regression(sequence, device, dtype)
+        return Regression(sequence, device, dtype, config.net.residual)
     return EdgeClassification(sequence, config, device) if name == "edge" else LinkPrediction(sequence, config, device)

@@ -38,6 +38,8 @@ class NetConfig:
     """Behind each convolution (mpnn_lstm)."""
     compat: bool = False
     """As PyTorch Geometric Temporal where it departs from the paper: a3tgcn without its recurrence."""
+    residual: bool = False
+    """Predict by how much a target differs from the latest one that is known (regression)."""
     pair_encoding: bool = True
     """Let a link decoder see whether, how often and when the two nodes have met."""
 

@@ -63,4 +63,3 @@ class Task(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """The protocol: all that a metric depends on beside model and split."""
-

@@ -19,6 +19,7 @@ class Regression:
     Args:
         sequence: with a target.
         device, dtype: of the embeddings.
+        residual: predict by how much the target differs from the latest one that is known.
 
     Raises:
         ConfigError: no target.
@@ -27,12 +28,15 @@ class Regression:
     name, lead, metric, better = "node regression", 0, "rmse", "lower"
     all_nodes = False
 
-    def __init__(self, sequence: SnapshotSequence, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self, sequence: SnapshotSequence, device: torch.device, dtype: torch.dtype, residual: bool = False
+    ) -> None:
         if sequence.target is None:
             raise ConfigError(
                 f"{sequence.name} has no target to predict: choose --task link, or import it with a target."
             )
         self.target = torch.from_numpy(np.array(sequence.target)).to(device, dtype)
+        self.delay, self.residual = sequence.target_delay, residual
         mean, std = sequence.target_mean, sequence.target_std
         self.mean = 0.0 if mean is None else np.asarray(mean, np.float64)
         self.std = 1.0 if std is None else np.asarray(std, np.float64)
@@ -44,19 +48,19 @@ class Regression:
         return self.target.shape[1]
 
     def loss(self, head: nn.Module, h: Tensor, step: int, seed: int, nodes: slice, part: tuple[int, int]) -> Tensor:
-        return (head(h) - self.target[step, nodes]).square().mean(1).sum()
+        return (self._predict(head, h, step, nodes) - self.target[step, nodes]).square().mean(1).sum()
 
     def score(self, head: nn.Module, h: Tensor, step: int) -> np.ndarray:
-        return self._errors(head(h).double().cpu().numpy(), step)
+        return self._errors(self._predict(head, h, step).double().cpu().numpy(), step)
 
     def summarize(self, rows: np.ndarray) -> Metrics:
         return {"mae": float(rows[:, 0].mean()), "rmse": float(np.sqrt(rows[:, 1].mean()))}
 
     def baselines(self, steps: range, train: range) -> dict[str, Metrics]:
-        """Persistence (the target of the step before) and historical average (each node's mean while training)."""
+        """Persistence (the latest target that is known) and historical average (each node's mean while training)."""
         target = self.target.double().cpu().numpy()
         average = target[train.start : train.stop].mean(axis=0)
-        rules = {"persistence": lambda step: target[step - 1], "historical average": lambda step: average}
+        rules = {"persistence": lambda step: target[step - self.delay], "historical average": lambda step: average}
         return {
             name: self.summarize(np.concatenate([self._errors(rule(step), step) for step in steps]))
             for name, rule in rules.items()
@@ -64,6 +68,12 @@ class Regression:
 
     def describe(self) -> dict[str, Any]:
         return {"name": "node regression", "units": "as in the source" if np.any(self.std != 1) else "as stored"}
+
+    def _predict(self, head: nn.Module, h: Tensor, step: int, nodes: slice = slice(None)) -> Tensor:
+        change = head(h)
+        if not self.residual or step < self.delay:  # nothing is known yet
+            return change
+        return self.target[step - self.delay, nodes] + change
 
     def _errors(self, predicted: np.ndarray, step: int) -> np.ndarray:
         """Absolute and squared error of each node, in the source's units, ``[N, 2]``."""
