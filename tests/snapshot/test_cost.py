@@ -39,8 +39,8 @@ def test_sizes_alone_before_anything_is_measured():
     columns = columns_of(5)
     expected = columns @ np.array([5e-4, 1e-10, 1.6e-11, 1.8e-12, 1.8e-12])
     assert CostModel(columns).predict() == pytest.approx(expected)
-    assert CostModel(columns, prior=assumed_coefficients(4)).predict() == pytest.approx(
-        columns @ np.array([5e-4, 1e-10, 1.6e-11, 2.4e-12, 2.4e-12])
+    assert CostModel(columns, prior=assumed_coefficients(4, 8)).predict() == pytest.approx(
+        columns @ np.array([5e-4, 1e-10, 1.6e-11, 2.4e-12, 4.8e-12])
     )
 
 

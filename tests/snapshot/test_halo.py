@@ -6,11 +6,12 @@ from hypothesis import strategies as st
 from tgscale.data.snapshots import SnapshotSequence
 from tgscale.snapshot import halo
 from tgscale.snapshot.halo import expected_halo, split_vertices
+from tgscale.snapshot.partition.blocks import contiguous_blocks, node_cost
 
 
 def counted_by_hand(sequence, devices):
-    """Share of the fullest device, remote neighbors, and those of the device with most, one edge at a time."""
-    bounds = np.linspace(0, sequence.num_nodes, devices + 1).astype(int)
+    """Shares of the edges, remote neighbors, and those of the device with most, one edge at a time."""
+    bounds = contiguous_blocks(node_cost(sequence), devices)
     place = {node: p for p in range(devices) for node in range(bounds[p], bounds[p + 1])}
     for t in range(sequence.num_steps):
         edges, wanted = [0] * devices, [set() for _ in range(devices)]
@@ -19,7 +20,7 @@ def counted_by_hand(sequence, devices):
             if place[src] != place[dst]:
                 wanted[place[dst]].add(src)
         remote = [len(nodes) for nodes in wanted]
-        yield (max(edges) / sum(edges) if sum(edges) else 1 / devices, sum(remote), max(remote))
+        yield [count / max(1, sum(edges)) for count in edges], sum(remote), max(remote)
 
 
 @given(st.data())
@@ -30,17 +31,30 @@ def test_counts_what_is_remote(data):
     sequence = SnapshotSequence.from_arrays(*edges.T, num_nodes=nodes, num_steps=4)
     devices = data.draw(st.integers(1, 15))  # also more devices than nodes
     split = split_vertices(sequence, devices)
-    assert list(zip(split.fullest, split.halo, split.halo_most, strict=True)) == list(
-        counted_by_hand(sequence, devices)
-    )
-    assert split.largest == pytest.approx(np.ceil(nodes / devices) / nodes)
+    found = zip(split.edges.tolist(), split.halo, split.halo_most, strict=True)
+    assert list(found) == list(counted_by_hand(sequence, devices))
+    assert split.nodes.sum() == pytest.approx(1)
+    assert split.nodes * nodes == pytest.approx(np.diff(contiguous_blocks(node_cost(sequence), devices)))
 
 
 def test_a_ring_by_hand():
     sequence = SnapshotSequence.from_arrays([0] * 6, np.arange(6), (np.arange(6) + 1) % 6)
     split = split_vertices(sequence, 3)  # {0, 1}, {2, 3}, {4, 5}: each wants the last node of the one before
-    assert (split.fullest[0], split.halo[0], split.halo_most[0], split.largest) == (1 / 3, 3, 1, 1 / 3)
+    assert (split.edges.tolist(), split.nodes.tolist()) == ([[1 / 3] * 3], [1 / 3] * 3)
+    assert (split.halo[0], split.halo_most[0]) == (3, 1)
     assert split_vertices(sequence, 3, halo=False).halo.tolist() == [0]
+
+
+def test_the_slowest_device_has_edges_and_nodes(monkeypatch):
+    sequence = SnapshotSequence.from_arrays([0, 0, 0, 1], [1, 2, 3, 0], [0, 0, 0, 3], num_nodes=4)
+    split = split_vertices(sequence, 2)
+    edges, dense, shown = np.array([4.0, 4.0, 0.0]), np.array([1.0, 2.0, 4.0]), np.array([0, 1, 0])
+    by_hand = [max(4 * e + n for e, n in zip(split.edges[0], split.nodes, strict=True))]
+    by_hand += [max(4 * e + 2 * n for e, n in zip(split.edges[1], split.nodes, strict=True))]
+    by_hand += [4 * max(split.nodes)]
+    assert split.slowest(edges, dense, shown).tolist() == by_hand
+    monkeypatch.setattr(halo, "CHUNK", 1)
+    assert split.slowest(edges, dense, shown).tolist() == by_hand
 
 
 @pytest.mark.parametrize("devices", [2, 5, 16])

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from tgscale.snapshot.assign import plan_epoch
 from tgscale.snapshot.balance import Balance
 from tgscale.snapshot.groups import make_groups
 from tgscale.snapshot.halo import split_vertices
+from tgscale.snapshot.partition.blocks import contiguous_blocks, step_cost
 from tgscale.snapshot.profile import Profile
 from tgscale.snapshot.scenario import PARTITIONS, Scenario
 from tgscale.snapshot.shapes import SHAPES
@@ -31,7 +33,7 @@ def sequence():
 
 def scenario(sequence, model="lrgcn", **changes):
     plain = Scenario(
-        sequence, make_groups(0, 12, 4), SHAPES[model], 3, 5, 6, Profile(coefficients=COEFFICIENTS), cache=False
+        sequence, make_groups(0, 12, 4), SHAPES[model], 3, 5, 700, 6, Profile(coefficients=COEFFICIENTS), cache=False
     )
     return replace(plain, **changes)
 
@@ -100,11 +102,12 @@ def reference(case, partition, devices):
         steps = list(work.groups.steps(group))
         slowest, mean = slowest + scale * work.fixed, mean + scale * work.fixed
         if partition == "snapshot":
-            parts = [part.tolist() for part in np.array_split(steps, devices)]
+            runs = contiguous_blocks(step_cost(case.sequence)[steps[0] : steps[-1] + 1], devices)
+            parts = [steps[first:stop] for first, stop in pairwise(runs)]
             ahead = [sum(work.edges_ahead[t] + work.dense_ahead[t] for t in part) for part in parts]
             slowest, mean = slowest + scale * max(ahead), mean + scale * sum(ahead) / devices
-            if shape.recurrent:  # of each device's part of the rows, all but its own nodes'; there and back
-                sent += 2 * len(steps) * 30 * shape.gates * case.hidden * 4 * (devices - 1) / devices
+            for width in shape.handed_on(case.features, case.hidden, case.cache):
+                sent += len(steps) * 30 * width * 4 * (devices - 1) / devices
         for t in steps:
             graph = case.sequence.graph_of[t]
             edges, dense = work.edges_in_loop[t], work.dense_in_loop[t]
@@ -112,8 +115,10 @@ def reference(case, partition, devices):
             if partition == "vertex":
                 edges, dense = edges + work.edges_ahead[t], dense + work.dense_ahead[t]
                 columns += 2 * shape.ahead * case.hidden + (0 if case.cache else shape.inputs * case.features)
-            slowest += scale * (edges * split.fullest[graph] + dense * split.largest)
+            slowest += scale * max(edges * e + dense * n for e, n in zip(split.edges[graph], split.nodes, strict=True))
             mean += scale * (edges + dense) / devices
+            if t == steps[0] and shape.in_loop:
+                columns -= case.hidden
             sent += 4 * columns * split.halo[graph]
     return slowest, mean, sent
 
@@ -145,13 +150,16 @@ def test_seconds_of_sending(sequence):
     for first in range(9):
         visits[first : first + 4] += 1
     halo_rows = float(np.sum(visits * split.halo_most))
-    assert rows["vertex", "-", 2].communication_s == pytest.approx(halo_rows * (3 + 2 * 5) * 4 / 1e6)
-    handed = 9 * 4 * (30 / 2) * (1 / 2) * (4 * 5) * 4  # groups, steps, own nodes' rows, those of the other's, gates
-    assert rows["snapshot", "-", 2].communication_s == pytest.approx((2 * handed + halo_rows * 2 * 5 * 4) / 1e6)
+    fresh = float(np.sum(split.halo_most[:9])) * 5 * 4  # no gradient goes back to the state of a first step
+    assert rows["vertex", "-", 2].communication_s == pytest.approx((halo_rows * (3 + 2 * 5) * 4 - fresh) / 1e6)
+    cost = step_cost(sequence)
+    most = [np.diff(contiguous_blocks(cost[first : first + 4], 2)).max() for first in range(9)]
+    handed = sum(most) * 30 / 2 * (4 * 5) * 4  # steps, nodes of the other device, gates
+    assert rows["snapshot", "-", 2].communication_s == pytest.approx((2 * handed + halo_rows * 2 * 5 * 4 - fresh) / 1e6)
     latency = Profile(coefficients=COEFFICIENTS, parameter_bytes=0, **{**NO_NETWORK, "device_latency": 1.0})
     rows = rows_of(scenario(sequence, "lrgcn", profile=latency), 2)
-    assert rows["vertex", "-", 2].communication_s == pytest.approx(2 * 2 + 36 * 3)  # 2 all-reduces, 3 exchanges a step
-    assert rows["snapshot", "-", 2].communication_s == pytest.approx(2 * 2 + 9 * 2 + 36 * 2)
+    assert rows["vertex", "-", 2].communication_s == pytest.approx(2 * 2 + 36 * 3 - 9)  # all-reduces, 3 a step
+    assert rows["snapshot", "-", 2].communication_s == pytest.approx(2 * 2 + 9 * 2 + 36 * 2 - 9)
     assert rows["group-count", "count", 2].communication_s == pytest.approx(2 * 2)
 
 

@@ -19,21 +19,6 @@ def work(model="tgcn", profile=GIVEN, cache=False, measured=None, features=3, hi
     return make_workload(EDGES, 7, GROUPS, SHAPES[model], features, hidden, cache, profile, measured)
 
 
-def test_columns_that_are_aggregated():
-    assert {name: shape.aggregated(3, 16, cache=False) for name, shape in SHAPES.items()} == {
-        "tgcn": (3, 0),
-        "a3tgcn": (3, 0),
-        "lrgcn": (3, 16),
-        "gclstm": (0, 16),
-        "gconv_gru": (3, 32),
-        "evolvegcn_o": (3, 0),
-        "evolvegcn_h": (3, 0),
-        "mpnn_lstm": (19, 0),
-    }
-    assert SHAPES["gconv_gru"].aggregated(3, 16, cache=True) == (0, 32)
-    assert SHAPES["mpnn_lstm"].aggregated(3, 16, cache=True) == (16, 0)
-
-
 @pytest.mark.parametrize("model", SHAPES)
 @pytest.mark.parametrize("cache", [False, True])
 def test_the_parts_are_the_groups_costs(model, cache):
@@ -43,12 +28,11 @@ def test_the_parts_are_the_groups_costs(model, cache):
 
 def test_coefficients_that_are_assumed():
     columns = cost_columns(np.full(5, 7), EDGES, GROUPS, 3, 4)
-    plain = assumed_coefficients(3)
+    plain = assumed_coefficients()
     assert work(profile=Profile()).costs == pytest.approx(columns @ plain)
     assert work(profile=Profile(), cache=True).costs == pytest.approx(columns @ (plain * [1, 1, 0, 1, 1]))
-    wide = assumed_coefficients(4) * [1, 1, (3 + 4) / 3, 1, 1]
+    wide = assumed_coefficients(8, 8) * [1, 1, (3 + 4) / 3, 1, 1]
     assert work("lrgcn", profile=Profile()).costs == pytest.approx(columns @ wide)
-    assert work("evolvegcn_o", profile=Profile()).dense_in_loop == pytest.approx(np.full(5, 7 * plain[1]))
 
 
 def test_where_edges_are_paid_for():
@@ -59,6 +43,15 @@ def test_where_edges_are_paid_for():
     assert lrgcn.edges_ahead == pytest.approx(on_edges * 3 / 7)
     assert lrgcn.edges_in_loop == pytest.approx(on_edges * 4 / 7)
     assert gclstm.edges_in_loop == pytest.approx(on_edges)
+
+
+def test_when_dense_work_is_done():
+    node, product, square = 7 * 1e-6, 7 * 12 * 3e-7, 7 * 16 * 4e-7
+    tgcn, evolving, mpnn = work("tgcn"), work("evolvegcn_o"), work("mpnn_lstm")
+    assert (tgcn.dense_ahead[0], tgcn.dense_in_loop[0]) == pytest.approx((product, node + square))
+    assert (evolving.dense_ahead[0], evolving.dense_in_loop[0]) == pytest.approx((0, node + product + square))
+    assert mpnn.dense_ahead[0] == pytest.approx(product + square * 9 / 21)
+    assert mpnn.dense_in_loop[0] == pytest.approx(node + square * 12 / 21)
 
 
 @given(st.sampled_from(sorted(SHAPES)), st.floats(0, 1), st.booleans())
@@ -93,4 +86,4 @@ def test_refuses_measured_times_that_do_not_fit(measured, words):
 def test_refuses_to_divide_the_time_of_a_group_that_should_take_none():
     nothing = Profile(coefficients=(0, 0, 0, 1, 0))
     with pytest.raises(ConfigError, match="give a group no time"):
-        make_workload(EDGES, 0, GROUPS, Shape(3), 3, 4, False, nothing, np.ones(4))
+        make_workload(EDGES, 0, GROUPS, Shape(3, 3), 3, 4, False, nothing, np.ones(4))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
@@ -16,6 +17,8 @@ from tgscale.data.snapshot_store import open_snapshots
 from tgscale.data.snapshots import SnapshotSequence
 from tgscale.errors import ConfigError
 from tgscale.snapshot.assign import POLICIES, TIME_LIMIT
+from tgscale.snapshot.build import MODELS
+from tgscale.snapshot.config import SnapshotConfig
 from tgscale.snapshot.groups import make_groups
 from tgscale.snapshot.profile import Profile, read_profile
 from tgscale.snapshot.scenario import PARTITIONS, Scenario
@@ -80,12 +83,18 @@ def main(argv: list[str]) -> None:
     partitions = _known("partitions", command.partitions, PARTITIONS)
     sequence = open_snapshots(command.data)
     groups = make_groups(0, sequence.num_steps, command.window, command.stride)
+    features = command.features or sequence.node_dim or DEGREES
+    config = SnapshotConfig(command.data, Path(), command.model, window=command.window)
+    config.net.hidden = command.hidden
+    with torch.device("meta"):
+        model = MODELS[command.model](config, features, sequence.num_relations)
     scenario = Scenario(
         sequence,
         groups,
         SHAPES[command.model],
-        command.features or sequence.node_dim or DEGREES,
+        features,
         command.hidden,
+        sum(weight.numel() for weight in model.parameters()),
         command.groups_per_step or min(len(groups), max(counts)),
         profile,
         frozenset(given),

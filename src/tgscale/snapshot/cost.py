@@ -26,15 +26,16 @@ ASSUMED_BYTES_PER_SECOND, ASSUMED_FLOPS, ASSUMED_LAUNCH = 1e12, 1e13, 5e-4
 ASSUMED_BYTES_PER_EDGE, ASSUMED_BYTES_PER_NODE, FLOP_PER_PRODUCT = 16, 100, 6
 
 
-def assumed_coefficients(gates: int = 3) -> np.ndarray:
+def assumed_coefficients(input_products: int = 3, state_products: int = 3) -> np.ndarray:
     """``a0 .. a4`` in seconds for the device that is assumed where nothing was measured, float64 ``[5]``.
 
     Args:
-        gates: dense products of a recurrent cell that share their input; 3 in a GRU.
+        input_products: products of F x C per node; 3 in a GRU.
+        state_products: products of C x C per node; 3 in a GRU.
     """
-    product = gates * FLOP_PER_PRODUCT / ASSUMED_FLOPS
+    product = FLOP_PER_PRODUCT / ASSUMED_FLOPS
     per_node, per_edge = (size / ASSUMED_BYTES_PER_SECOND for size in (ASSUMED_BYTES_PER_NODE, ASSUMED_BYTES_PER_EDGE))
-    return np.array([ASSUMED_LAUNCH, per_node, per_edge, product, product])
+    return np.array([ASSUMED_LAUNCH, per_node, per_edge, input_products * product, state_products * product])
 
 
 def step_columns(nodes: np.ndarray, edges: np.ndarray, features: int, hidden: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a vertex partition costs on each graph: edges of the fullest device, and features of remote neighbors."""
+"""What a vertex partition costs on each graph: edges and nodes of each device, and features of remote neighbors."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from tgscale.data.snapshots import SnapshotSequence
+from tgscale.snapshot.partition.blocks import contiguous_blocks, node_cost
 
 MOST_COUNTED = 20_000_000
 """Edges above which remote neighbors are expected, not counted."""
+CHUNK = 2**22
 
 
 def is_counted(sequence: SnapshotSequence) -> bool:
@@ -18,23 +20,37 @@ def is_counted(sequence: SnapshotSequence) -> bool:
 
 
 class VertexSplit(NamedTuple):
-    """Nodes split into P runs of consecutive ids of equal length, one per device.
+    """Nodes split into P runs of consecutive ids, one per device, with about as many edges and nodes each.
 
     Attributes:
-        fullest: float64 ``[G]``, share of each graph's edges that end on the device with most of them; 1/P if none.
+        edges: float64 ``[G, P]``, share of each graph's edges that end on each device.
+        nodes: float64 ``[P]``, share of the nodes on each device.
         halo: float64 ``[G]``, distinct remote neighbors of all devices together.
         halo_most: float64 ``[G]``, the same of the device with most of them.
-        largest: share of the nodes on the device with most of them.
     """
 
-    fullest: np.ndarray
+    edges: np.ndarray
+    nodes: np.ndarray
     halo: np.ndarray
     halo_most: np.ndarray
-    largest: float
+
+    def slowest(self, on_edges: np.ndarray, dense: np.ndarray, graph_of: np.ndarray) -> np.ndarray:
+        """Seconds of the device that takes longest in each step, float64 ``[T]``.
+
+        Args:
+            on_edges, dense: float ``[T]``, seconds of one device that has all nodes.
+            graph_of: integers ``[T]``, which graph each step shows.
+        """
+        out, rows = np.empty(len(graph_of)), max(1, CHUNK // len(self.nodes))
+        for at in range(0, len(graph_of), rows):
+            part = slice(at, at + rows)
+            loads = on_edges[part, None] * self.edges[graph_of[part]] + dense[part, None] * self.nodes
+            out[part] = loads.max(axis=1)
+        return out
 
 
 def split_vertices(sequence: SnapshotSequence, devices: int, halo: bool = True) -> VertexSplit:
-    """Split the nodes, and count.
+    """Split the nodes as the vertex partition does, and count.
 
     Args:
         sequence: with G graphs.
@@ -42,16 +58,14 @@ def split_vertices(sequence: SnapshotSequence, devices: int, halo: bool = True) 
         halo: count remote neighbors too, or, where :func:`is_counted` says no, take :func:`expected_halo`; otherwise
             they are 0.
     """
-    bounds = np.linspace(0, sequence.num_nodes, devices + 1).astype(np.int64)
+    bounds = contiguous_blocks(node_cost(sequence), devices)
     edges = np.diff(sequence.indptr[:, bounds].astype(np.int64), axis=1)
-    total = edges.sum(axis=1)
-    fullest = np.where(total > 0, edges.max(axis=1) / np.maximum(total, 1), 1 / devices)
+    share = edges / np.maximum(edges.sum(axis=1, keepdims=True), 1)
     remote = np.zeros((sequence.num_graphs, 2))
     if halo and devices > 1:
         find = _counted_halo if is_counted(sequence) else _expected_halo
         remote = np.array([find(sequence, graph, bounds) for graph in range(sequence.num_graphs)])
-    largest = float(np.diff(bounds).max()) / sequence.num_nodes
-    return VertexSplit(fullest, remote[:, 0], remote[:, 1], largest)
+    return VertexSplit(share, np.diff(bounds) / sequence.num_nodes, remote[:, 0], remote[:, 1])
 
 
 def expected_halo(out_degree: np.ndarray, devices: int) -> float:

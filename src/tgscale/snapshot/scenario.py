@@ -33,6 +33,7 @@ class Scenario:
         sequence: the data; all its steps are trained on.
         groups: of its steps.
         shape, features, hidden: the model, F and C.
+        parameters: number of weights.
         groups_per_step: between two updates of the weights.
         profile: of device and links.
         given: names of what the profile gives; the rest is assumed.
@@ -50,6 +51,7 @@ class Scenario:
     shape: Shape
     features: int
     hidden: int
+    parameters: int
     groups_per_step: int
     profile: Profile = field(default_factory=Profile)
     given: frozenset[str] = frozenset()
@@ -76,7 +78,7 @@ class Scenario:
     @property
     def parameter_bytes(self) -> int:
         given = self.profile.parameter_bytes
-        return FLOAT_BYTES * self.shape.parameters(self.features, self.hidden) if given is None else given
+        return FLOAT_BYTES * self.parameters if given is None else given
 
     @property
     def steps(self) -> int:
@@ -102,7 +104,7 @@ def grounds(scenario: Scenario) -> tuple[list[str], list[str]]:
         elif name == "hoisted_share":
             assumed.append("work ahead of the recurrence and in it are shared out by operation counts")
         elif name == "parameter_bytes":
-            assumed.append(f"gradients of {value:,} bytes per step, from the model's widths")
+            assumed.append(f"gradients of {value:,} bytes per step, those of the model without its decoder")
         else:
             assumed.append(f"{name} {_figure(name, value)}")
     assumed += ["compute and sending do not overlap", "what a device sends to all others is under way at once"]

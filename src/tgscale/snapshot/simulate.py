@@ -2,7 +2,7 @@
 
 - ``blad``: groups are dealt out by a policy; two workers per device. Only gradients are sent.
 - ``group-count``: equal numbers of groups, whatever they cost. Only gradients are sent.
-- ``snapshot`` (ESDG): a group's snapshots in equal numbers to all devices for what comes ahead of the recurrence; then
+- ``snapshot`` (ESDG): a group's snapshots are split over all devices for what comes ahead of the recurrence; then
   all-to-all, so that each device runs the recurrence of its share of the nodes, and gradients go back the same way.
 - ``vertex`` (DGL, AliGraph): each device has a run of the nodes; remote neighbors' rows come before each aggregation
   of each snapshot, and gradients go back.
@@ -17,12 +17,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tgscale.data.snapshots import SnapshotSequence
 from tgscale.errors import ConfigError
 from tgscale.snapshot.assign import plan_epoch
 from tgscale.snapshot.balance import Balance, Step
-from tgscale.snapshot.groups import group_sizes
+from tgscale.snapshot.groups import Groups, group_sizes
 from tgscale.snapshot.halo import VertexSplit, split_vertices
 from tgscale.snapshot.network import Network
+from tgscale.snapshot.partition.blocks import contiguous_blocks, step_cost
 from tgscale.snapshot.scenario import FLOAT_BYTES, PARTITIONS, Scenario, grounds, notes_on
 from tgscale.snapshot.workload import Workload
 
@@ -138,20 +140,17 @@ class _Epoch:
     def _by_snapshots(self) -> _Time:
         """Everyone has some snapshots of each group, hands on what the recurrence needs, and has some of the nodes."""
         s, work, devices = self.scenario, self.work, self.network.devices
-        window = work.groups.window
         split = split_vertices(s.sequence, devices, halo=s.shape.in_loop > 0)
-        parts = [len(part) for part in np.array_split(np.arange(window), min(devices, window))]
-        total = np.concatenate([[0], np.cumsum(work.edges_ahead + work.dense_ahead)])
-        ahead = np.diff(total[work.groups.first[:, None] + np.cumsum([0, *parts])], axis=1) * work.scale[:, None]
-        time = _Time(float(ahead.max(axis=1).sum()), float(ahead.sum()) / devices)
-        time += self._split_by_nodes(split, work.edges_in_loop, work.dense_in_loop) + self._fixed()
-        if s.shape.recurrent and devices > 1:
-            rows = window * s.sequence.num_nodes / devices * (devices - 1) / devices  # that a device sends
-            one_way = rows * s.shape.gates * s.hidden * FLOAT_BYTES
-            handing = 2 * len(work.groups) * float(self.network.exchange(np.array(one_way)))  # forward and backward
-            time += _Time(0.0, 0.0, handing, 2 * len(work.groups) * devices * one_way)
-        exchanges = ((2 * s.shape.in_loop, s.hidden),)
-        return time + self._exchanged(split, exchanges)
+        per_step = work.edges_ahead + work.dense_ahead
+        longest, most = _split_steps(per_step, s.sequence, work.groups, devices)
+        time = _Time(float(work.scale @ longest), float(work.scaled(per_step).sum()) / devices) + self._fixed()
+        time += self._split_by_nodes(split, work.edges_in_loop, work.dense_in_loop)
+        for width in s.shape.handed_on(s.features, s.hidden, s.cache):  # forward, then backward
+            row = s.sequence.num_nodes * width * FLOAT_BYTES * (devices - 1) / devices  # of a snapshot, all but own
+            if row:
+                seconds = float(self.network.exchange(most * row).sum())
+                time += _Time(0.0, 0.0, seconds, len(work.groups) * work.groups.window * row)
+        return time + self._exchanged(split, ((2 * s.shape.in_loop, s.hidden),))
 
     def _by_vertices(self) -> _Time:
         """Everyone has some of the nodes of every snapshot."""
@@ -166,7 +165,7 @@ class _Epoch:
 
     def _split_by_nodes(self, split: VertexSplit, edges: np.ndarray, dense: np.ndarray) -> _Time:
         """Compute of steps ``[T]`` whose nodes are split; devices meet at every step."""
-        slowest = edges * split.fullest[self.scenario.sequence.graph_of] + dense * split.largest
+        slowest = split.slowest(edges, dense, self.scenario.sequence.graph_of)
         mean = (edges + dense) / self.network.devices
         return _Time(float(self.work.scaled(slowest).sum()), float(self.work.scaled(mean).sum()))
 
@@ -184,7 +183,12 @@ class _Epoch:
             sent += times * row * split.halo[graph_of]
             if times:
                 seconds += times * self.network.exchange(row * split.halo_most[graph_of])
-        sums = (float(group_sizes(values, self.work.groups).sum()) for values in (seconds, sent))
+        groups, s = self.work.groups, self.scenario
+        sums = [float(group_sizes(values, groups).sum()) for values in (seconds, sent)]
+        if s.shape.in_loop:  # the fresh state of a group's first step gets no gradient
+            row, first = s.hidden * FLOAT_BYTES, graph_of[groups.first]
+            sums[0] -= float(self.network.exchange(row * split.halo_most[first]).sum())
+            sums[1] -= float(row * split.halo[first].sum())
         return _Time(0.0, 0.0, *sums)
 
     def _row(self, partition: str, policy: str, time: _Time) -> Row:
@@ -208,6 +212,28 @@ class _Epoch:
             bytes_sent=time.sent,
             efficiency=float(self.work.costs.sum()) / (devices * makespan) if makespan else 1.0,
         )
+
+
+def _split_steps(
+    seconds: np.ndarray, sequence: SnapshotSequence, groups: Groups, devices: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each group's steps in runs, one per device: seconds of the longest run, and steps of the run with most.
+
+    The runs are those of the snapshot partition, balanced by edges and nodes. With a device for each step there is
+    nothing to balance.
+
+    Returns:
+        float64 ``[G]``, int64 ``[G]``.
+    """
+    if devices >= groups.window:
+        steps = np.lib.stride_tricks.sliding_window_view(seconds, groups.window)[groups.first]
+        return steps.max(axis=1), np.ones(len(groups), np.int64)
+    cost, total = step_cost(sequence), np.concatenate([[0], np.cumsum(seconds)])
+    longest, most = np.empty(len(groups)), np.empty(len(groups), np.int64)
+    for group, first in enumerate(groups.first):
+        runs = first + contiguous_blocks(cost[first : first + groups.window], devices)
+        longest[group], most[group] = np.diff(total[runs]).max(), np.diff(runs).max()
+    return longest, most
 
 
 def _longest(step: Step, costs: np.ndarray) -> np.ndarray:

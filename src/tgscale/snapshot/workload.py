@@ -78,7 +78,13 @@ def make_workload(
     edge_share = ahead / (ahead + in_loop) if ahead + in_loop else 1.0
     columns = step_columns(np.full(len(edges), num_nodes), edges, features, hidden)
     nodes, on_edges, product, recurrent = (columns * np.array(coefficients[1:])).T
-    parts = (edge_share * on_edges, product, (1 - edge_share) * on_edges, nodes + recurrent)
+    ahead_share = shape.ahead_products / shape.state_products if shape.state_products else 0.0
+    early, late = ahead_share * recurrent, nodes + (1 - ahead_share) * recurrent
+    if shape.evolving:  # the features wait for the weights
+        late += product
+    else:
+        early += product
+    parts = (edge_share * on_edges, early, (1 - edge_share) * on_edges, late)
     if profile.hoisted_share is not None:
         parts = _divide(parts, profile.hoisted_share)
     work = Workload(groups, float(coefficients[0]), *parts, np.ones(len(groups)))
@@ -92,8 +98,8 @@ def make_workload(
 
 def _assumed(shape: Shape, aggregated: float) -> tuple[float, ...]:
     """Coefficients of the assumed device, for ``aggregated`` times F columns that are aggregated."""
-    fixed, node, edge, product, recurrent = assumed_coefficients(shape.gates).tolist()
-    return fixed, node, edge * aggregated, product, recurrent if shape.recurrent else 0.0
+    fixed, node, edge, product, square = assumed_coefficients(shape.input_products, shape.state_products).tolist()
+    return fixed, node, edge * aggregated, product, square
 
 
 def _divide(parts: Parts, share: float) -> Parts:
