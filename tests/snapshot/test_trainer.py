@@ -1,0 +1,93 @@
+"""Whole runs: what they write, that they learn, and that they go on where they were cut."""
+
+import json
+
+import pytest
+import torch
+
+from tgscale.errors import ConfigError, RunError
+from tgscale.snapshot import trainer as module
+from tgscale.snapshot.config import replace
+from tgscale.snapshot.loop import SnapshotLoop
+from tgscale.snapshot.trainer import evaluate_snapshots, load_config, train_snapshots
+
+
+def weights_of(run):
+    from tgscale.train.checkpoint import Checkpointer
+
+    return Checkpointer(run / "checkpoints" / "steps").load()[1]["shared"]["modules"]
+
+
+class Cut(BaseException):
+    """Stands for a power failure."""
+
+
+def cut_after(monkeypatch, steps):
+    taken, step = [0], SnapshotLoop.step
+
+    def counted(self):
+        if taken[0] == steps:
+            raise Cut
+        taken[0] += 1
+        return step(self)
+
+    monkeypatch.setattr(SnapshotLoop, "step", counted)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 7])
+@pytest.mark.parametrize("model", ["tgcn", "mpnn_lstm"])
+def test_a_resumed_run_equals_an_uninterrupted_one(make_config, tmp_path, monkeypatch, model, steps):
+    config = make_config(model=model, checkpoint_every=1, train__epochs=3)
+    whole = train_snapshots(replace(config, run=tmp_path / "whole"))
+    with monkeypatch.context() as patch:
+        cut_after(patch, steps)
+        with pytest.raises(Cut):
+            train_snapshots(replace(config, run=tmp_path / "cut"))
+    resumed = train_snapshots(load_config(tmp_path / "cut"), resume=True)
+    assert resumed["test"] == whole["test"]
+    assert resumed["train"]["iterations"] == whole["train"]["iterations"]
+    for name, value in weights_of(tmp_path / "whole").items():
+        assert torch.equal(value, weights_of(tmp_path / "cut")[name]), name
+    lines = [[json.loads(line) for line in (tmp_path / run / "metrics.jsonl").open()] for run in ("whole", "cut")]
+    assert [line["loss"] for line in lines[0]] == [line["loss"] for line in lines[1]]
+
+
+def test_what_a_run_writes_and_evaluate_reads(make_config):
+    config = make_config()
+    result = train_snapshots(config)
+    assert json.loads((config.run / "result.json").read_text())["test"] == result["test"]
+    assert result["train"]["groups"] == 18
+    assert result["train"]["iterations"] == 2 * 4
+    again = evaluate_snapshots(config.run, "test", quiet=True)
+    assert again["metrics"] == result["test"]
+    assert again["baselines"] == result["baselines"]
+    with pytest.raises(RunError, match="already holds a run"):
+        train_snapshots(config)
+
+
+def test_regression_learns_what_neighbors_tell(make_config):
+    result = train_snapshots(make_config(model="tgcn", train__epochs=30, net__hidden=16, train__patience=0))
+    assert result["test"]["rmse"] < 0.9 * result["baselines"]["persistence"]["rmse"]
+    assert result["test"]["rmse"] < 0.9 * result["baselines"]["historical average"]["rmse"]
+
+
+def test_links_are_learned(make_config):
+    result = train_snapshots(make_config(task="link", train__epochs=15))
+    assert result["test"]["mrr"] > result["baselines"]["edgebank"]["mrr"] - 0.02
+
+
+def test_other_options_on_resume_are_refused(make_config, monkeypatch):
+    config = make_config()
+    with monkeypatch.context() as patch:
+        cut_after(patch, 5)
+        with pytest.raises(Cut):
+            train_snapshots(config)
+    with pytest.raises(ConfigError, match="other options"):
+        train_snapshots(replace(config, window=3), resume=True)
+
+
+def test_profile_writes_a_timeline(make_config):
+    config = make_config(profile=True, train__epochs=1)
+    train_snapshots(config)
+    events = json.loads((config.run / module.TIMELINE).read_text())["traceEvents"]
+    assert {"forward", "backward", "optimizer"} <= {event["name"] for event in events}
