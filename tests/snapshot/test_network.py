@@ -30,6 +30,8 @@ def test_an_exchange_waits_for_the_slower_link():
     one, two = Network(4, 4, *LINKS), Network(8, 4, *LINKS)
     assert one.exchange(np.array([6e6, 0.0])) == pytest.approx([6e6 / 1e9 + 1e-6, 1e-6])
     assert two.exchange(np.array([7e6])) == pytest.approx([4 * 7e6 * 4 / 7 / 1e8 + 1e-5])
+    assert two.exchange(np.array([7e6]), senders=3) == pytest.approx([2 * 7e6 * 4 / 7 / 1e8 + 1e-5])
+    assert two.exchange(np.array([7e6]), senders=8) == two.exchange(np.array([7e6]))
     fast_between = Network(8, 4, 1e9, 1e12, 1e-6, 1e-5)
     assert fast_between.exchange(np.array([7e6])) == pytest.approx([7e6 * 3 / 7 / 1e9 + 1e-5])
 

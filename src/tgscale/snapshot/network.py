@@ -56,16 +56,21 @@ class Network:
         """Bytes that all devices together send in :meth:`all_reduce`."""
         return 2 * (self.devices - 1) * size
 
-    def exchange(self, size: np.ndarray) -> np.ndarray:
-        """Seconds until each device has sent ``size`` bytes in equal parts to all others.
+    def exchange(self, size: np.ndarray, senders: int | None = None) -> np.ndarray:
+        """Seconds until each sender has sent ``size`` bytes in equal parts to all other devices.
 
         All messages are under way at once, and both links work at the same time, so the slower one counts, and one
         latency of it.
+
+        Args:
+            size: bytes, of any shape.
+            senders: how many devices send, spread evenly over the machines; all of them unless given.
         """
         if self.devices == 1:
             return np.zeros_like(size, dtype=np.float64)
         others = self.devices - 1
         inside = size * (self.per_machine - 1) / others / self.device_bandwidth
-        between = self.per_machine * size * (self.devices - self.per_machine) / others / self.machine_bandwidth
+        sharing = self.per_machine if senders is None else -(-senders // self.machines)  # a machine's link
+        between = sharing * size * (self.devices - self.per_machine) / others / self.machine_bandwidth
         latency = self.device_latency if self.machines == 1 else max(self.machine_latency, self.device_latency)
         return np.maximum(inside, between) + latency

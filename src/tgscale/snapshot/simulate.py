@@ -148,7 +148,7 @@ class _Epoch:
         for width in s.shape.handed_on(s.features, s.hidden, s.cache):  # forward, then backward
             row = s.sequence.num_nodes * width * FLOAT_BYTES * (devices - 1) / devices  # of a snapshot, all but own
             if row:
-                seconds = float(self.network.exchange(most * row).sum())
+                seconds = float(self.network.exchange(most * row, min(devices, work.groups.window)).sum())
                 time += _Time(0.0, 0.0, seconds, len(work.groups) * work.groups.window * row)
         return time + self._exchanged(split, ((2 * s.shape.in_loop, s.hidden),))
 
