@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 import tyro
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -148,23 +149,21 @@ def print_simulation(scenario: Scenario, simulation: Simulation, model: str) -> 
     groups, sequence = scenario.groups, scenario.sequence
     table = Table(
         title=f"{sequence.name}: an epoch of {model} on {len(groups):,} groups of {groups.window} snapshots, "
-        f"{scenario.groups_per_step:,} groups per step",
+        f"{scenario.groups_per_step:,} groups per step, {scenario.per_machine} devices a machine",
         title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
     )
-    for name in ("devices", "machines", "partition", "policy"):
-        table.add_column(name, justify="right" if name in ("devices", "machines") else "left", no_wrap=True)
-    for name in ("imbalance", "epoch", "of it sending", "waiting, all", "sent", "efficiency"):
-        table.add_column(name, justify="right")
-    before = None
+    for name in ("partition", "imbalance", "epoch", "sending", "waiting", "sent", "efficiency"):
+        table.add_column(name, justify="left" if name == "partition" else "right", no_wrap=True)
+    devices = 0
     for row in simulation.rows:
-        if before not in (None, row.devices):
-            table.add_section()
-        before = row.devices
+        if row.devices != devices:
+            devices = row.devices
+            table.add_row(f"[bold]{devices:,} device{'s' if devices > 1 else ''}[/bold]")
         table.add_row(
-            f"{row.devices:,}",
-            f"{row.machines:,}",
-            row.partition,
-            row.policy,
+            row.partition + (f", {row.policy}" if row.partition == "blad" else ""),
             f"{row.imbalance:.3f}",
             _seconds(row.makespan_s),
             f"{row.communication_s / row.makespan_s:.1%}" if row.makespan_s else "",
@@ -173,6 +172,11 @@ def print_simulation(scenario: Scenario, simulation: Simulation, model: str) -> 
             f"{row.efficiency:.1%}",
         )
     console.print(table)
+    console.print(
+        "imbalance: slowest over mean device; sending: its share of the epoch; waiting, sent: of all devices together; "
+        "efficiency: time of one device alone over that of all.",
+        soft_wrap=True,
+    )
     for title, lines in (
         ("measured or given", simulation.given),
         ("assumed", simulation.assumed),
