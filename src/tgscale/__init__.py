@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from tgscale.graph.history import History
     from tgscale.graph.sampling import NeighborSampler
     from tgscale.models.tgn import TGN, TGNConfig
+    from tgscale.snapshot.config import SnapshotConfig
+    from tgscale.snapshot.trainer import evaluate_snapshots, train_snapshots
     from tgscale.stream.config import TrainConfig, default_config, disttgl_config, replace
     from tgscale.stream.trainer import evaluate, resume, train_stream
 
@@ -39,6 +41,7 @@ _HOME = {
     "EventStream": "tgscale.data.stream",
     "History": "tgscale.graph.history",
     "NeighborSampler": "tgscale.graph.sampling",
+    "SnapshotConfig": "tgscale.snapshot.config",
     "SnapshotSequence": "tgscale.data.snapshots",
     "TGN": "tgscale.models.tgn",
     "TGNConfig": "tgscale.models.tgn",
@@ -47,6 +50,7 @@ _HOME = {
     "default_config": "tgscale.stream.config",
     "disttgl_config": "tgscale.stream.config",
     "evaluate": "tgscale.stream.trainer",
+    "evaluate_snapshots": "tgscale.snapshot.trainer",
     "generate_snapshots": "tgscale.data.snapshot_generate",
     "generate_stream": "tgscale.data.generate",
     "import_array": "tgscale.data.snapshot_array",
@@ -59,14 +63,16 @@ _HOME = {
     "resume": "tgscale.stream.trainer",
     "save_snapshots": "tgscale.data.snapshot_store",
     "save_stream": "tgscale.data.store",
+    "train_snapshots": "tgscale.snapshot.trainer",
     "train_stream": "tgscale.stream.trainer",
 }
 
 __all__ = [
-    "TGN", "EventStream", "History", "NeighborSampler", "SnapshotSequence", "TGNConfig", "TgscaleError", "TrainConfig",
-    "default_config", "disttgl_config", "evaluate", "generate_snapshots", "generate_stream", "import_array",
-    "import_events", "import_pgt", "import_snapshots", "open_snapshots", "open_stream", "replace", "resume",
-    "save_snapshots", "save_stream", "train_stream",
+    "TGN", "EventStream", "History", "NeighborSampler", "SnapshotConfig", "SnapshotSequence", "TGNConfig",
+    "TgscaleError", "TrainConfig", "default_config", "disttgl_config", "evaluate", "evaluate_snapshots",
+    "generate_snapshots", "generate_stream", "import_array", "import_events", "import_pgt", "import_snapshots",
+    "open_snapshots", "open_stream", "replace", "resume", "save_snapshots", "save_stream", "train_snapshots",
+    "train_stream",
 ]  # fmt: skip
 
 
