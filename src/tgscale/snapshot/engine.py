@@ -140,15 +140,14 @@ class SnapshotEngine:
         return range(stop - 1 if last_alone else first, stop)
 
     def _score(self, out: Tensor, group: int, epoch: int) -> Tensor:
-        task, placement, first = self.task, self.placement, int(self.groups.first[group])
-        if task.all_nodes:
-            out = placement.gather(out)
-        seed = self._draw_seed(group, epoch)
-        total = out.new_zeros(())
-        for t in self._labelled(group):
-            h = out if self.model.per_group else out[t - first]
-            total = total + task.loss(self.head, h, t + task.lead, seed, placement.nodes, placement.part)
-        return total
+        task, placement, seed = self.task, self.placement, self._draw_seed(group, epoch)
+        labelled = self._labelled(group)
+        out = out[None] if self.model.per_group else out[-len(labelled) :]
+        steps = range(labelled.start + task.lead, labelled.stop + task.lead)
+        if not task.all_nodes:
+            return task.loss(self.head, out, steps, seed, placement.nodes, placement.part)
+        h = [placement.embeddings(each) for each in out.unbind(0)]
+        return task.loss(self.head, h, steps, seed, placement.nodes, placement.part)
 
     @torch.no_grad()
     def evaluate(self, part: str, progress: Progress | None = None, ranks: Ranks | None = None) -> Metrics:

@@ -10,6 +10,13 @@ from tgscale.snapshot.plan import Plan
 from tgscale.snapshot.tensors import SnapshotData
 
 
+class Embeddings(Protocol):
+    """Embeddings of all nodes, wherever they lie; a tensor ``[N, C]`` is one."""
+
+    def __getitem__(self, nodes: Tensor, /) -> Tensor:
+        """Those of ``nodes`` (int64, any shape), ``[..., C]``; differentiable."""
+
+
 class Placement(Protocol):
     """Runs a plan on groups whose nodes and steps may lie in several processes.
 
@@ -40,6 +47,9 @@ class Placement(Protocol):
             first, window: the group's first step, and number of steps.
         """
 
+    def embeddings(self, h: Tensor) -> Embeddings:
+        """The embeddings of any nodes at one step, of which this process has ``h``, ``[n, C]``."""
+
     def gather(self, out: Tensor) -> Tensor:
         """The embeddings of all nodes, ``[..., N, C]``, from what :meth:`run` gave; differentiable."""
 
@@ -63,6 +73,9 @@ class LocalPlacement:
 
     def run(self, plan: Plan, first: int, window: int) -> Tensor:
         return plan.run(self.data.group(first, window))
+
+    def embeddings(self, h: Tensor) -> Tensor:
+        return h
 
     def gather(self, out: Tensor) -> Tensor:
         return out

@@ -41,7 +41,7 @@ class Constant(torch.nn.Module):
         self.value = value
 
     def forward(self, h, *rest):
-        return self.value.expand(len(h), 1)
+        return self.value.expand(*h.shape[:-1], 1)
 
 
 def test_regression_in_the_source_units():
@@ -50,8 +50,8 @@ def test_regression_in_the_source_units():
     head = Constant(torch.zeros(1, dtype=torch.float64))
     h = torch.zeros(3, 1)
     assert task.items(2) == 3
-    assert task.loss(head, h, 2, 0, slice(0, 3), (0, 1)) == 6**2 + 7**2 + 8**2
-    assert task.loss(head, h[:1], 2, 0, slice(1, 2), (0, 1)) == 7**2
+    assert task.loss(head, h[None], range(2, 3), 0, slice(0, 3), (0, 1)) == 6**2 + 7**2 + 8**2
+    assert task.loss(head, h[None, :1], range(2, 3), 0, slice(1, 2), (0, 1)) == 7**2
     # Predicted 0, true 6, 7, 8, in units of 2.
     assert task.summarize(task.score(head, h, 2)) == {"mae": 14.0, "rmse": pytest.approx(2 * np.sqrt(149 / 3))}
     rules = task.baselines(range(3, 4), range(0, 2))
@@ -64,7 +64,7 @@ def test_a_residual_begins_at_persistence_and_waits_until_targets_are_known():
     task = Regression(sequence(4, 3, 2, target=target, target_delay=2), CPU, torch.float64, residual=True)
     head, h = Constant(torch.zeros(1, dtype=torch.float64)), torch.zeros(3, 1)
     assert task.summarize(task.score(head, h, 3)) == task.baselines(range(3, 4), range(0, 2))["persistence"]
-    assert task.loss(head, h, 1, 0, slice(0, 3), (0, 1)) == 3**2 + 4**2 + 5**2
+    assert task.loss(head, h[None], range(1, 2), 0, slice(0, 3), (0, 1)) == 3**2 + 4**2 + 5**2
 
 
 def test_picked_edges_are_those_of_the_step_and_repeat_by_seed():
@@ -96,11 +96,11 @@ def test_link_prediction_shares_its_edges_among_processes():
     task = LinkPrediction(sequence(), config(edges=11), CPU)
     torch.manual_seed(0)
     head, h = task.head(4), torch.randn(9, 4)
-    whole = task.loss(head, h, 3, 5, slice(0, 9), (0, 1))
-    parts = [task.loss(head, h, 3, 5, slice(0, 9), (rank, 3)) for rank in range(3)]
+    whole = task.loss(head, [h], range(3, 4), 5, slice(0, 9), (0, 1))
+    parts = [task.loss(head, [h], range(3, 4), 5, slice(0, 9), (rank, 3)) for rank in range(3)]
     torch.testing.assert_close(sum(parts), whole)
     assert task.items(3) == 11
-    assert not torch.equal(whole, task.loss(head, h, 3, 6, slice(0, 9), (0, 1)))
+    assert not torch.equal(whole, task.loss(head, [h], range(3, 4), 6, slice(0, 9), (0, 1)))
 
 
 def test_negatives_are_never_the_true_destination():
@@ -134,8 +134,8 @@ def test_edge_classification_on_a_literal_case():
     rule = task.baselines(range(1, 2), range(0, 1))["most frequent label"]
     assert rule == {"accuracy": pytest.approx(2 / 3), "f1": pytest.approx((0.8 + 0) / 2)}
     head, h = task.head(4), torch.randn(3, 4)
-    whole = task.loss(head, h, 1, 0, slice(0, 3), (0, 1))
-    torch.testing.assert_close(sum(task.loss(head, h, 1, 0, slice(0, 3), (k, 2)) for k in range(2)), whole)
+    whole = task.loss(head, [h], range(1, 2), 0, slice(0, 3), (0, 1))
+    torch.testing.assert_close(sum(task.loss(head, [h], range(1, 2), 0, slice(0, 3), (k, 2)) for k in range(2)), whole)
     rows = task.score(head, h, 1)
     assert sorted(rows[:, 0].tolist()) == [0, 0, 1]
 

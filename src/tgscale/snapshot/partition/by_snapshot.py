@@ -20,6 +20,7 @@ from tgscale.graph.difference import TransferPlan, transfer_plan
 from tgscale.nn.program import Node
 from tgscale.snapshot.partition.blocks import contiguous_blocks, step_cost
 from tgscale.snapshot.partition.collectives import Exchange
+from tgscale.snapshot.partition.fetch import NodeRows
 from tgscale.snapshot.partition.statistics import batch_norm
 from tgscale.snapshot.partition.vertex import VertexGroup, VertexPlacement, own_draws, refuse_learned_weights
 from tgscale.snapshot.plan import Plan
@@ -110,6 +111,9 @@ class SnapshotPlacement:
     @cached_property
     def _transfers(self) -> TransferPlan:
         return transfer_plan(self.data.sequence, range(self.data.sequence.num_steps))
+
+    def embeddings(self, h: Tensor) -> NodeRows:
+        return self.vertex.embeddings(h)
 
     def gather(self, out: Tensor) -> Tensor:
         return self.vertex.gather(out)

@@ -16,6 +16,7 @@ from tgscale.nn.program import AGGREGATE, STOCHASTIC, topological
 from tgscale.snapshot.operators import pick_top
 from tgscale.snapshot.partition.blocks import contiguous_blocks, node_cost
 from tgscale.snapshot.partition.collectives import Exchange
+from tgscale.snapshot.partition.fetch import NodeRows
 from tgscale.snapshot.partition.rows import OwnRows, Route, cut_rows
 from tgscale.snapshot.partition.statistics import batch_norm
 from tgscale.snapshot.plan import Plan
@@ -69,6 +70,9 @@ class VertexPlacement:
     def run(self, plan: Plan, first: int, window: int) -> Tensor:
         with own_draws(plan, self.exchange.ranks, self.device):
             return plan.run(self.group(first, window))
+
+    def embeddings(self, h: Tensor) -> NodeRows:
+        return NodeRows(h, self.bounds, self.exchange)
 
     def gather(self, out: Tensor) -> Tensor:
         return self.exchange.gather(out.movedim(-2, 0), self.counts).movedim(0, -2)

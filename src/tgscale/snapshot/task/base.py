@@ -35,13 +35,15 @@ class Task(Protocol):
     def items(self, step: int) -> int:
         """How many labels of a step count in the training loss."""
 
-    def loss(self, head: nn.Module, h: Tensor, step: int, seed: int, nodes: slice, part: tuple[int, int]) -> Tensor:
-        """Sum of the losses of a labelled step.
+    def loss(self, head: nn.Module, h: Any, steps: range, seed: int, nodes: slice, part: tuple[int, int]) -> Tensor:
+        """Sum of the losses of some labelled steps.
 
         Args:
             head: the decoder.
-            h: embeddings; of all nodes for tasks on edges, of those in ``nodes`` for tasks on nodes.
-            step: the labelled step.
+            h: embeddings of each step: for tasks on edges a sequence of
+                :class:`~tgscale.snapshot.placement.Embeddings`, each of which is asked once, even for no nodes; for
+                tasks on nodes a tensor ``[S, n, C]`` of those in ``nodes``.
+            steps: the labelled steps, S of them.
             seed: of what is drawn.
             nodes: the nodes whose labels are this process's.
             part: (number, of how many): which share of the drawn edges is this process's.

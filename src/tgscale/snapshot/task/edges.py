@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from tgscale.errors import ConfigError
 from tgscale.graph.hashing import mix
 from tgscale.nn.decoder import PairClassifier
 from tgscale.snapshot.config import SnapshotConfig
+from tgscale.snapshot.placement import Embeddings
 from tgscale.snapshot.task.base import Metrics
 
 
@@ -57,7 +59,7 @@ class StepEdges:
         return int(self.sequence.offsets[graph]), int(self.sequence.offsets[graph + 1])
 
 
-def compact(h: Tensor, *nodes: Tensor) -> tuple[Tensor, list[Tensor]]:
+def compact(h: Embeddings, *nodes: Tensor) -> tuple[Tensor, list[Tensor]]:
     """Rows of ``h`` for the distinct nodes among several index tensors, and these as indices into the rows."""
     distinct, place = torch.unique(torch.cat([each.reshape(-1) for each in nodes]), return_inverse=True)
     parts = place.split([each.numel() for each in nodes])
@@ -93,7 +95,18 @@ class EdgeClassification:
     def items(self, step: int) -> int:
         return min(self.edges.count(step), self.config.train.edges_per_step)
 
-    def loss(self, head: nn.Module, h: Tensor, step: int, seed: int, nodes: slice, part: tuple[int, int]) -> Tensor:
+    def loss(
+        self,
+        head: nn.Module,
+        h: Sequence[Embeddings],
+        steps: range,
+        seed: int,
+        nodes: slice,
+        part: tuple[int, int],
+    ) -> Tensor:
+        return torch.stack([self._loss(head, *each, seed, part) for each in zip(h, steps, strict=True)]).sum()
+
+    def _loss(self, head: nn.Module, h: Embeddings, step: int, seed: int, part: tuple[int, int]) -> Tensor:
         picked = self.edges.pick(step, self.config.train.edges_per_step, seed)[part[0] :: part[1]]
         return nn.functional.cross_entropy(self._logits(head, h, picked), self._labels(picked), reduction="sum")
 
@@ -131,6 +144,6 @@ class EdgeClassification:
         found = np.searchsorted(self.classes, label[rows.cpu().numpy()])
         return torch.from_numpy(found).to(self.edges.device)
 
-    def _logits(self, head: nn.Module, h: Tensor, rows: Tensor) -> Tensor:
-        source, destination = self.edges.ends(rows)
-        return head(h[source], h[destination])
+    def _logits(self, head: nn.Module, h: Embeddings, rows: Tensor) -> Tensor:
+        found, (source, destination) = compact(h, *self.edges.ends(rows))
+        return head(found[source], found[destination])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from tgscale.errors import ConfigError
 from tgscale.graph.draws import draw_nodes
 from tgscale.nn.decoder import LinkDecoder
 from tgscale.snapshot.config import SnapshotConfig
+from tgscale.snapshot.placement import Embeddings
 from tgscale.snapshot.task.base import Metrics
 from tgscale.snapshot.task.edges import StepEdges, compact
 from tgscale.snapshot.task.history import PAIR_DIM, RULES, PairHistory
@@ -55,11 +57,22 @@ class LinkPrediction:
     def items(self, step: int) -> int:
         return min(self.edges.count(step), self.config.train.edges_per_step)
 
-    def loss(self, head: nn.Module, h: Tensor, step: int, seed: int, nodes: slice, part: tuple[int, int]) -> Tensor:
+    def loss(
+        self,
+        head: nn.Module,
+        h: Sequence[Embeddings],
+        steps: range,
+        seed: int,
+        nodes: slice,
+        part: tuple[int, int],
+    ) -> Tensor:
+        return torch.stack([self._loss(head, *each, seed, part) for each in zip(h, steps, strict=True)]).sum()
+
+    def _loss(self, head: nn.Module, h: Embeddings, step: int, seed: int, part: tuple[int, int]) -> Tensor:
         train = self.config.train
         picked = self.edges.pick(step, train.edges_per_step, seed)[part[0] :: part[1]]
         logits = self._logits(head, h, step, picked, train.negatives, seed)
-        target = torch.zeros(len(logits), dtype=torch.int64, device=h.device)
+        target = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
         return nn.functional.cross_entropy(logits, target, reduction="sum")
 
     def score(self, head: nn.Module, h: Tensor, step: int) -> np.ndarray:
@@ -103,7 +116,7 @@ class LinkPrediction:
         drawn = draw_nodes(self.population, picked, negatives, seed, other_than=destination)
         return source, torch.cat([destination[:, None], drawn], dim=1)
 
-    def _logits(self, head: nn.Module, h: Tensor, step: int, picked: Tensor, negatives: int, seed: int) -> Tensor:
+    def _logits(self, head: nn.Module, h: Embeddings, step: int, picked: Tensor, negatives: int, seed: int) -> Tensor:
         source, candidate = self._candidates(step, picked, negatives, seed)
         pairs = self.history.features(source, candidate, step) if self.config.net.pair_encoding else None
         rows, (of_source, of_candidate) = compact(h, source, candidate)

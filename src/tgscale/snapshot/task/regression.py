@@ -47,11 +47,12 @@ class Regression:
     def items(self, step: int) -> int:
         return self.target.shape[1]
 
-    def loss(self, head: nn.Module, h: Tensor, step: int, seed: int, nodes: slice, part: tuple[int, int]) -> Tensor:
-        return (self._predict(head, h, step, nodes) - self.target[step, nodes]).square().mean(1).sum()
+    def loss(self, head: nn.Module, h: Tensor, steps: range, seed: int, nodes: slice, part: tuple[int, int]) -> Tensor:
+        error = self._predict(head, h, steps, nodes) - self.target[steps.start : steps.stop, nodes]
+        return error.square().mean(2).sum()
 
     def score(self, head: nn.Module, h: Tensor, step: int) -> np.ndarray:
-        return self._errors(self._predict(head, h, step).double().cpu().numpy(), step)
+        return self._errors(self._predict(head, h[None], range(step, step + 1))[0].double().cpu().numpy(), step)
 
     def summarize(self, rows: np.ndarray) -> Metrics:
         return {"mae": float(rows[:, 0].mean()), "rmse": float(np.sqrt(rows[:, 1].mean()))}
@@ -69,11 +70,14 @@ class Regression:
     def describe(self) -> dict[str, Any]:
         return {"name": "node regression", "units": "as in the source" if np.any(self.std != 1) else "as stored"}
 
-    def _predict(self, head: nn.Module, h: Tensor, step: int, nodes: slice = slice(None)) -> Tensor:
-        change = head(h)
-        if not self.residual or step < self.delay:  # nothing is known yet
-            return change
-        return self.target[step - self.delay, nodes] + change
+    def _predict(self, head: nn.Module, h: Tensor, steps: range, nodes: slice = slice(None)) -> Tensor:
+        out = head(h)
+        if not self.residual:
+            return out
+        known = self.target.new_zeros(out.shape)  # of the first steps nothing is known yet
+        first = min(max(0, self.delay - steps.start), len(steps))
+        known[first:] = self.target[steps.start + first - self.delay : max(0, steps.stop - self.delay), nodes]
+        return known + out
 
     def _errors(self, predicted: np.ndarray, step: int) -> np.ndarray:
         """Absolute and squared error of each node, in the source's units, ``[N, 2]``."""
