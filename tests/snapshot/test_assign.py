@@ -1,3 +1,4 @@
+import ctypes
 from itertools import product
 
 import numpy as np
@@ -156,6 +157,22 @@ def test_a_solver_without_an_answer_leaves_longest_first(monkeypatch):
     monkeypatch.setattr(optimal, "_solve", lambda *_: (np.zeros(5, np.int64), False))  # worse than longest first
     assert least_makespan(costs, 2, 1.0).device.tolist() == longest_first(costs, 2).device.tolist()
     assert not least_makespan(costs, 2, 1.0).proven
+
+
+def test_what_the_solver_prints_is_not_ours(monkeypatch, capfd):
+    libc, solve = ctypes.CDLL(None), optimal.milp
+
+    def chatty(**program):
+        libc.puts(b"from the solver")
+        return solve(**program)
+
+    monkeypatch.setattr(optimal, "milp", chatty)
+    libc.puts(b"before")
+    print("ours")
+    assert least_makespan(np.array([9.0, 7, 6, 5, 5]), 2, 1.0).proven
+    libc.puts(b"after")
+    libc.fflush(None)
+    assert sorted(capfd.readouterr().out.split()) == ["after", "before", "ours"]
 
 
 def test_a_plan_is_a_sequence():

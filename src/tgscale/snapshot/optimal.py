@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import os
+import sys
+from collections.abc import Iterator
+
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array, csr_array
@@ -54,13 +60,14 @@ def _solve(costs: np.ndarray, devices: int, floor: float, time_limit: float) -> 
     once = coo_array((np.ones(len(x)), (i, x)), shape=(len(costs), len(x) + 1))
     rows, columns = np.r_[p, np.arange(devices)], np.r_[x, np.full(devices, len(x))]
     load = coo_array((np.r_[costs[order][i], -np.ones(devices)], (rows, columns)), shape=(devices, len(x) + 1))
-    result = milp(
-        c=np.r_[np.zeros(len(x)), 1.0],
-        integrality=np.r_[np.ones(len(x)), 0],
-        bounds=Bounds(np.r_[np.zeros(len(x)), floor], np.r_[np.ones(len(x)), 1 + GAP]),
-        constraints=[LinearConstraint(csr_array(once), 1, 1), LinearConstraint(csr_array(load), -np.inf, 0)],
-        options={"time_limit": time_limit, "mip_rel_gap": GAP},
-    )
+    with _without_prints():
+        result = milp(
+            c=np.r_[np.zeros(len(x)), 1.0],
+            integrality=np.r_[np.ones(len(x)), 0],
+            bounds=Bounds(np.r_[np.zeros(len(x)), floor], np.r_[np.ones(len(x)), 1 + GAP]),
+            constraints=[LinearConstraint(csr_array(once), 1, 1), LinearConstraint(csr_array(load), -np.inf, 0)],
+            options={"time_limit": time_limit, "mip_rel_gap": GAP},
+        )
     if result.x is None:
         return None, False
     device = np.empty(len(costs), np.int64)
@@ -68,3 +75,20 @@ def _solve(costs: np.ndarray, devices: int, floor: float, time_limit: float) -> 
     chosen[i, p] = result.x[:-1]
     device[order] = chosen.argmax(axis=1)
     return device, result.status == 0
+
+
+@contextlib.contextmanager
+def _without_prints() -> Iterator[None]:
+    """HiGHS prints a line at times, whatever its options say, which would end up amid the JSON of a command."""
+    c = ctypes.CDLL(None)
+    sys.stdout.flush()
+    c.fflush(None)
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        c.fflush(None)
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
