@@ -151,7 +151,7 @@ class _Trainer:
         self.data = fingerprint(config.data)
         synchronize = torch.cuda.synchronize if engine.device.type == "cuda" else None
         self.trace = Trace(config.profile, synchronize)
-        self.executor = make_executor(config.executor, engine, self.trace, ranks)
+        self.executor, self.choice = make_executor(config.executor, engine, self.trace, ranks)
         self.loop = SnapshotLoop(engine, self.executor, ranks, self.trace)
         checkpoints = RunDirectory.checkpoints_of(config.run)
         self.steps = Checkpointer(checkpoints / STEPS, config.keep_checkpoints, ranks)
@@ -292,6 +292,7 @@ class _Trainer:
                 "partition": config.partition,
                 "assign": config.policy if config.partition in ("blad", "group-count") else None,
                 "executor": self.executor.name,
+                "executor_choice": dataclasses.asdict(self.choice),
                 "ranks": self.ranks.world,
                 "machines": self.ranks.machines,
                 "groups": len(engine.groups),

@@ -42,6 +42,10 @@ class Trace:
         """A context manager whose time is counted under ``name``; ``args`` are shown in the timeline."""
         return Span(self, name, lane, args)
 
+    def add(self, name: str, lane: str, start: float, stop: float, **args: Any) -> None:
+        """Count a span that was timed elsewhere, by ``time.perf_counter`` seconds of this machine."""
+        self._count(name, lane, int(start * 1e9), int((stop - start) * 1e9), args)
+
     def totals(self) -> dict[str, tuple[float, int]]:
         """Seconds and number of the spans that have ended since the last reset, by name."""
         with self._lock:
@@ -69,10 +73,21 @@ class Trace:
             events.append({**last, "ph": "i", "s": "p", "name": name, "ts": end, "dur": 0, "args": {}})
         return events
 
+    def add(self, name: str, lane: str, began: float, ended: float, **args: Any) -> None:
+        """Count a span that is over, also one of another process of this machine.
+
+        Args:
+            name, lane, args: as of :meth:`span`.
+            began, ended: seconds of ``time.perf_counter``.
+        """
+        self._count(name, lane, round(began * 1e9), round((ended - began) * 1e9), args)
+
     def _add(self, name: str, lane: str, began: int, args: dict[str, Any]) -> None:
         if self._synchronize:
             self._synchronize()
-        took = time.perf_counter_ns() - began
+        self._count(name, lane, began, time.perf_counter_ns() - began, args)
+
+    def _count(self, name: str, lane: str, began: int, took: int, args: dict[str, Any]) -> None:
         with self._lock:
             total = self._totals.get(name)
             if total is None:

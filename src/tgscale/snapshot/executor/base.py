@@ -8,6 +8,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from tgscale.train.trace import Trace
+
 
 @dataclass(frozen=True)
 class GroupTime:
@@ -16,8 +18,9 @@ class GroupTime:
     Attributes:
         group: its number.
         worker: who trained it.
-        seconds: how long that took.
-        phases: (``"graph"``, ``"nn"`` or ``"backward"``, start, stop), seconds of a clock that all workers share.
+        seconds: how long that took, its phases together.
+        phases: (name, start, stop), seconds of ``time.perf_counter``: ``"graph"``, up to the recurrence; ``"nn"``,
+            recurrence and loss; ``"backward"``. ``"forward"`` stands for the first two where they are not told apart.
     """
 
     group: int
@@ -43,7 +46,7 @@ class Executor(Protocol):
         """Add the gradient of ``scale * sum of the groups' losses`` to ``gradient``.
 
         Args:
-            groups: their numbers, dearest first.
+            groups: their numbers, each once, dearest first.
             epoch: for what is drawn at random.
             scale: of the losses.
             gradient: flat, in the order of ``engine.modules.parameters()``.
@@ -51,3 +54,10 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Let workers go."""
+
+
+def draw(times: Sequence[GroupTime], trace: Trace) -> None:
+    """Put the phases of groups into a trace, each worker in a lane of its own."""
+    for time in times:
+        for name, start, stop in time.phases:
+            trace.add(name, f"worker {time.worker}", start, stop, group=time.group)

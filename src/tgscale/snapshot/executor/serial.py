@@ -2,50 +2,48 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from tgscale.snapshot.engine import SnapshotEngine
-from tgscale.snapshot.executor.base import GroupTime, StepOutcome
+from tgscale.snapshot.executor.base import StepOutcome, draw
+from tgscale.snapshot.executor.slots import Slots
+from tgscale.snapshot.executor.worker import Worker
+from tgscale.snapshot.placement import LocalPlacement
 from tgscale.train.trace import Trace
 
 
 class SerialExecutor:
     """Trains groups one after another; works with every placement.
 
-    Gradients are summed in the order of the groups' numbers, whatever order they ran in, so that all executors give the
-    same bits.
+    Args:
+        engine: model and data.
+        trace: where spans go.
     """
 
     name = "serial"
 
-    def __init__(self, engine: SnapshotEngine, trace: Trace) -> None:
-        self.engine, self.trace = engine, trace
-        self.parameters = list(engine.modules.parameters())
+    def __init__(self, engine: SnapshotEngine, trace: Trace | None = None) -> None:
+        self.engine, self.trace = engine, trace or Trace()
+        self.slots = Slots(engine.modules, engine.config.groups_per_step)
+        self.worker = Worker(0, engine, self.slots)
 
     def run(self, groups: Sequence[int], epoch: int, scale: float, gradient: Tensor) -> StepOutcome:
-        slots, losses, times = {}, {}, []
-        for group in groups:
-            began = time.perf_counter()
-            with self.trace.span("forward"):
-                loss = self.engine.loss(group, epoch)
-            with self.trace.span("backward"):
-                slots[group] = flat_gradient(loss * scale, self.parameters)
-            losses[group] = loss.detach()
-            times.append(GroupTime(group, 0, time.perf_counter() - began))
-        for group in sorted(slots):
-            gradient += slots[group]
-        return StepOutcome(sum(float(losses[group]) for group in sorted(losses)), times)
+        worker, slots = self.worker, self.slots
+        slots.reserve(len(groups))
+        counts = [count.clone() for count in slots.counts]
+        slots.begin()
+        worker.begin(epoch, scale)
+        for slot, group in enumerate(groups):
+            if isinstance(self.engine.placement, LocalPlacement):
+                worker.ahead(group)
+                worker.finish(group, slot)
+            else:
+                worker.whole(group, slot)
+        times = worker.end()
+        draw(times, self.trace)
+        return StepOutcome(slots.settle(groups, counts, gradient), times)
 
     def close(self) -> None:
         pass
-
-
-def flat_gradient(loss: Tensor, parameters: list[torch.nn.Parameter]) -> Tensor:
-    """The gradient of a loss in one piece, zeros for what it does not depend on."""
-    found = torch.autograd.grad(loss, parameters, allow_unused=True)
-    parts = [torch.zeros_like(p) if grad is None else grad for p, grad in zip(parameters, found, strict=True)]
-    return torch.cat([part.reshape(-1) for part in parts])

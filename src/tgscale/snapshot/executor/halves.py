@@ -1,0 +1,83 @@
+"""One worker's part of a step: it does halves of groups as it is told, and notes times, losses and gradients."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch import Tensor
+
+from tgscale.errors import ConfigError
+from tgscale.snapshot.engine import Ahead, SnapshotEngine
+from tgscale.snapshot.executor.base import GroupTime
+from tgscale.snapshot.executor.queue import AHEAD, Task
+from tgscale.snapshot.executor.serial import flat_gradient
+from tgscale.train.trace import Trace
+
+Done = tuple[float, GroupTime]
+"""Loss and times of a group."""
+
+
+class Worker:
+    """Does halves of groups.
+
+    Args:
+        number: of this worker.
+        engine: model and data.
+        trace: where its spans go, in a lane of its own.
+    """
+
+    def __init__(self, number: int, engine: SnapshotEngine, trace: Trace) -> None:
+        self.number, self.engine, self.trace = number, engine, trace
+        self.parameters = list(engine.modules.parameters())
+        self._held: dict[int, tuple[Ahead, float, list[tuple[str, float, float]]]] = {}
+
+    def do(self, task: Task, epoch: int, scale: float, store: Callable[[Tensor], Any]) -> Done | None:
+        """Do half of a group. The second half gives the group's loss and times.
+
+        Args:
+            task: which half of which group.
+            epoch, scale: as for an executor's ``run``.
+            store: takes the group's gradient.
+        """
+        if task.half == AHEAD:
+            with self._phase("graph") as began:
+                ahead = self.engine.ahead(task.group, epoch)
+            phases = [("graph", began, time.perf_counter())]
+            self._held[task.group] = (ahead, phases[0][2] - began, phases)
+            return None
+        ahead, seconds, phases = self._held.pop(task.group)
+        with self._phase("nn") as began:
+            loss = self.engine.finish(ahead)
+        between = time.perf_counter()
+        with self._phase("backward"):
+            store(flat_gradient(loss * scale, self.parameters))
+        end = time.perf_counter()
+        phases += [("nn", began, between), ("backward", between, end)]
+        return float(loss.detach()), GroupTime(task.group, self.number, seconds + end - began, phases)
+
+    @contextlib.contextmanager
+    def _phase(self, name: str) -> Iterator[float]:
+        with self.trace.span(name, lane=f"worker {self.number}"):
+            yield time.perf_counter()
+
+
+def refuse_statistics(engine: SnapshotEngine, name: str) -> None:
+    """Refuse a model that gathers statistics group by group, whose order two workers would not keep.
+
+    Raises:
+        ConfigError: as said.
+    """
+    if any(True for _ in engine.modules.buffers()) or engine.stochastic:
+        raise ConfigError(
+            f"executor {name} and {engine.config.model}: its batch statistics and dropout go group by group, in one "
+            "order: use executor serial."
+        )
+
+
+def add_slots(gradient: Tensor, slots: dict[int, Tensor]) -> None:
+    """Sum the groups' gradients in the order of their numbers, whoever made them."""
+    for group in sorted(slots):
+        gradient += slots[group]
