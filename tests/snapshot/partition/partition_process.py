@@ -3,11 +3,13 @@
 import os
 import traceback
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch.nn import BatchNorm1d
 
 from tgscale.snapshot.partition.collectives import Exchange
+from tgscale.snapshot.partition.fetch import NodeRows
 from tgscale.snapshot.partition.statistics import batch_norm
 from tgscale.train.distributed import Ranks
 
@@ -26,6 +28,17 @@ def exchange_rows(ranks, rows, send, scale):
     sent = exchange.bytes_sent
     (out * scale[ranks.rank]).sum().backward()
     return out.detach(), own.grad, sent, exchange.bytes_sent, exchange.trace.totals()
+
+
+def fetch(ranks, rows, wanted, scale):
+    """The rows that this process wants, the gradient of its own ones, and bytes sent forward and in all."""
+    exchange = Exchange(ranks)
+    own = rows[ranks.rank].requires_grad_()
+    bounds = np.cumsum([0, *map(len, rows)])
+    out = NodeRows(own, bounds, exchange)[wanted[ranks.rank]]
+    sent = exchange.bytes_sent
+    (out * scale[ranks.rank]).sum().backward()
+    return out.detach(), own.grad, sent, exchange.bytes_sent
 
 
 def gather(ranks, rows, scale):

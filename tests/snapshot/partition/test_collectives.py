@@ -47,6 +47,31 @@ def test_all_rows_are_gathered_and_their_gradients_added_up(team):
         assert (sent, sent_in_all - sent) == ((world - 1) * own * 16, (total - own) * 16)
 
 
+WANTED = {2: [[[0, 3], [4, 3]], []], 3: [[[0, 3], [4, 3]], [1], []]}
+"""Nodes that each process wants: rows of others in any order, one of them twice, and own ones; and none."""
+
+
+def test_rows_are_fetched_from_where_they_lie(team):
+    """Process 0 has nodes 0 and 1; of 2 to 4, the last process has all or, of three, the one between has none."""
+    world = team.world
+    rows = [random(n, 2, seed=n) for n in ((2, 3) if world == 2 else (2, 0, 3))]
+    wanted = [torch.tensor(each, dtype=torch.int64) for each in WANTED[world]]
+    whole = torch.cat(rows)
+    scale = [random(*each.shape, 2, seed=9 + p) for p, each in enumerate(wanted)]
+    grad = torch.zeros_like(whole)
+    for each, s in zip(wanted, scale, strict=True):
+        grad.index_add_(0, each.flatten(), s.view(-1, 2))
+    found = team("fetch", rows=rows, wanted=wanted, scale=scale)
+    for p, (out, own_grad, _, _) in enumerate(found):
+        torch.testing.assert_close(out, whole[wanted[p]], rtol=0, atol=0)
+        torch.testing.assert_close(own_grad, grad.split([len(part) for part in rows])[p], rtol=1e-14, atol=1e-14)
+    # Everybody tells everybody else how many nodes are wanted, and which; 8 bytes each. Rows have 16 bytes.
+    counts = (world - 1) * 8
+    first, last = found[0], found[-1]
+    assert (first[2], first[3]) == (counts + 3 * 8 + (world - 2) * 16, counts + 3 * 8 + (world - 2) * 16 + 3 * 16)
+    assert (last[2], last[3]) == (counts + 3 * 16, counts + 3 * 16)
+
+
 OPTIONS = [{}, {"affine": False}, {"momentum": None}, {"track_running_stats": False}]
 
 
