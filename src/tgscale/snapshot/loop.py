@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from tgscale.snapshot.assign import plan_epoch
 from tgscale.snapshot.balance import Balance, Step
 from tgscale.snapshot.engine import SnapshotEngine
-from tgscale.snapshot.executor import Executor
+from tgscale.snapshot.executors import Executor
 from tgscale.train.distributed import Ranks
 from tgscale.train.gradients import GradientBuffer
 from tgscale.train.progress import Progress

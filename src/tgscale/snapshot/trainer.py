@@ -16,7 +16,7 @@ from tgscale.data.store import fingerprint
 from tgscale.errors import ConfigError
 from tgscale.snapshot.config import SnapshotConfig
 from tgscale.snapshot.engine import SnapshotEngine
-from tgscale.snapshot.executor import make_executor
+from tgscale.snapshot.executors import make_executor
 from tgscale.snapshot.loop import SnapshotLoop
 from tgscale.snapshot.partition import place
 from tgscale.snapshot.task.base import Metrics

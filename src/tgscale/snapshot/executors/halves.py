@@ -11,9 +11,9 @@ from torch import Tensor
 
 from tgscale.errors import ConfigError
 from tgscale.snapshot.engine import Ahead, SnapshotEngine
-from tgscale.snapshot.executor.base import GroupTime
-from tgscale.snapshot.executor.queue import AHEAD, Task
-from tgscale.snapshot.executor.serial import flat_gradient
+from tgscale.snapshot.executors.base import GroupTime
+from tgscale.snapshot.executors.queue import AHEAD, Task
+from tgscale.snapshot.executors.serial import flat_gradient
 from tgscale.train.trace import Trace
 
 Done = tuple[float, GroupTime]

@@ -12,9 +12,9 @@ import torch
 from tgscale.data.snapshot_store import open_snapshots
 from tgscale.errors import ConfigError, RunError
 from tgscale.snapshot.engine import SnapshotEngine
-from tgscale.snapshot.executor import calibrate as module
-from tgscale.snapshot.executor import make_executor
-from tgscale.snapshot.executor.calibrate import EXECUTORS, choose_executor
+from tgscale.snapshot.executors import calibrate as module
+from tgscale.snapshot.executors import make_executor
+from tgscale.snapshot.executors.calibrate import EXECUTORS, choose_executor
 from tgscale.snapshot.trainer import train_snapshots
 from tgscale.train.distributed import Ranks
 from tgscale.train.trace import Trace

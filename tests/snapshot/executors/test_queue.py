@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tgscale.snapshot.executor.queue import AHEAD, FINISH, MOST_PREPARED, ReadyQueue, Task, choose
+from tgscale.snapshot.executors.queue import AHEAD, FINISH, MOST_PREPARED, ReadyQueue, Task, choose
 
 
 @pytest.mark.parametrize(

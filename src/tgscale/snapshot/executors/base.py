@@ -8,8 +8,6 @@ from typing import Protocol
 
 from torch import Tensor
 
-from tgscale.train.trace import Trace
-
 
 @dataclass(frozen=True)
 class GroupTime:
@@ -18,9 +16,8 @@ class GroupTime:
     Attributes:
         group: its number.
         worker: who trained it.
-        seconds: how long that took, its phases together.
-        phases: (name, start, stop), seconds of ``time.perf_counter``: ``"graph"``, up to the recurrence; ``"nn"``,
-            recurrence and loss; ``"backward"``. ``"forward"`` stands for the first two where they are not told apart.
+        seconds: how long that took.
+        phases: (``"graph"``, ``"nn"`` or ``"backward"``, start, stop), seconds of a clock that all workers share.
     """
 
     group: int
@@ -46,7 +43,7 @@ class Executor(Protocol):
         """Add the gradient of ``scale * sum of the groups' losses`` to ``gradient``.
 
         Args:
-            groups: their numbers, each once, dearest first.
+            groups: their numbers, dearest first.
             epoch: for what is drawn at random.
             scale: of the losses.
             gradient: flat, in the order of ``engine.modules.parameters()``.
@@ -54,10 +51,3 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Let workers go."""
-
-
-def draw(times: Sequence[GroupTime], trace: Trace) -> None:
-    """Put the phases of groups into a trace, each worker in a lane of its own."""
-    for time in times:
-        for name, start, stop in time.phases:
-            trace.add(name, f"worker {time.worker}", start, stop, group=time.group)

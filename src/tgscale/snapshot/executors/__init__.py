@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tgscale.errors import ConfigError
 from tgscale.snapshot.engine import SnapshotEngine
-from tgscale.snapshot.executor.base import Executor
-from tgscale.snapshot.executor.calibrate import EXECUTORS, Choice, choose_executor, say
+from tgscale.snapshot.executors.base import Executor
+from tgscale.snapshot.executors.calibrate import EXECUTORS, Choice, choose_executor, say
 from tgscale.snapshot.placement import LocalPlacement
 from tgscale.train.distributed import Ranks
 from tgscale.train.trace import Trace

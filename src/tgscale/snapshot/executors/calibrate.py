@@ -12,10 +12,10 @@ import torch
 
 from tgscale.errors import ConfigError
 from tgscale.snapshot.engine import SnapshotEngine
-from tgscale.snapshot.executor.base import Executor
-from tgscale.snapshot.executor.processes import ProcessesExecutor
-from tgscale.snapshot.executor.serial import SerialExecutor
-from tgscale.snapshot.executor.streams import StreamsExecutor
+from tgscale.snapshot.executors.base import Executor
+from tgscale.snapshot.executors.processes import ProcessesExecutor
+from tgscale.snapshot.executors.serial import SerialExecutor
+from tgscale.snapshot.executors.streams import StreamsExecutor
 from tgscale.train.trace import Trace
 
 Make = Callable[[SnapshotEngine, Trace], Executor]

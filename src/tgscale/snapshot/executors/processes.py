@@ -16,9 +16,9 @@ from tgscale.data.snapshot_store import open_snapshots
 from tgscale.errors import RunError
 from tgscale.snapshot.config import SnapshotConfig
 from tgscale.snapshot.engine import SnapshotEngine
-from tgscale.snapshot.executor.base import GroupTime, StepOutcome
-from tgscale.snapshot.executor.halves import Worker, add_slots, refuse_statistics
-from tgscale.snapshot.executor.queue import ReadyQueue
+from tgscale.snapshot.executors.base import GroupTime, StepOutcome
+from tgscale.snapshot.executors.halves import Worker, add_slots, refuse_statistics
+from tgscale.snapshot.executors.queue import ReadyQueue
 from tgscale.train.environment import keep_freed_memory, set_threads
 from tgscale.train.trace import Trace
 
