@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +46,7 @@ class Operator:
         depends: ``const`` (on the data alone), ``weights`` or ``state``.
         stage: ``once`` (per run), ``ahead`` or ``after`` (for all steps at once), ``scan`` or ``loop``.
         flops, bytes: of a group; those of stage ``once`` fall due once per run.
+        inputs: numbers of the operators whose results it takes, as they are or made into tables of weights.
     """
 
     number: int
@@ -56,6 +57,7 @@ class Operator:
     stage: str
     flops: float
     bytes: float
+    inputs: tuple[int, ...] = ()
 
     @property
     def intensity(self) -> float:
@@ -77,14 +79,25 @@ def describe(plan: Plan, sizes: Sizes, balance: float = BALANCE) -> list[Operato
     shown = [node for node in [*below, *shown] if node.op not in SOURCES and (node.per_node or node.op == "top_rows")]
     names = {node: f"#{number}" for number, node in enumerate(shown, start=1)}
     names |= {node: _weight_name(node, sizes) for node in nodes if node not in names}
+    feeds = _feeds(nodes, {node: number for number, node in enumerate(shown, start=1)})
     rows = []
     for number, node in enumerate(shown, start=1):
         flops, size = work(node, sizes)
         stage = stage_of.get(node, "once")
         stage = "ahead" if stage == "scan" and node.op != "scan" else stage
         bound = "compute" if flops > balance * size else "memory"
-        rows.append(Operator(number, _text(node, names), _kind(node), bound, depends[node], stage, flops, size))
+        text, kind = _text(node, names), _kind(node)
+        rows.append(Operator(number, text, kind, bound, depends[node], stage, flops, size, feeds[node]))
     return rows
+
+
+def _feeds(nodes: Sequence[Node], number: Mapping[Node, int]) -> dict[Node, tuple[int, ...]]:
+    """Which operators each node takes results of; what is not shown passes on what it takes."""
+    found: dict[Node, tuple[int, ...]] = {}
+    for node in nodes:
+        of = [(number[each],) if each in number else found[each] for each in node.inputs]
+        found[node] = tuple(sorted({one for each in of for one in each}))
+    return found
 
 
 def work(node: Node, sizes: Sizes) -> tuple[float, float]:
