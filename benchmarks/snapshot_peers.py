@@ -3,12 +3,13 @@
     python benchmarks/snapshot_peers.py --source ../shared/data --peer-python PYTHON --out build/peers [--quick]
 
 ``PYTHON`` is an interpreter in which that library is installed. Each system runs in a process of its own, and the two
-take turns epoch by epoch, so that what else the machine does meets both. An epoch is that library's examples': the first
-80 % of the snapshots as one sequence, ReLU and a linear layer on each hidden state, the mean squared error averaged over
-snapshots, one backward pass and one step of Adam. The weights are drawn there and taken over here. What its examples do
-in ways that cannot be compared is put right for both: prediction and target have the same shape, LRGCN's edges are of
-type 0, EvolveGCN begins each epoch with its initial weights. A3T-GCN, whose layer takes a snapshot's feature columns as
-periods and does not hand the hidden state on between them, runs here with ``compat``, a group of steps per snapshot.
+take turns epoch by epoch, so that what else the machine does meets both. An epoch is as in that library's examples: the
+first 80 % of the snapshots as one sequence, ReLU and a linear layer on each hidden state, the mean squared error,
+averaged over snapshots, one backward pass and one step of Adam. The weights are drawn there and taken over here. What
+its examples do in ways that cannot be compared is put right for both: prediction and target have the same shape, LRGCN's
+edges are of type 0, EvolveGCN begins each epoch with its initial weights. A3T-GCN, whose layer takes a snapshot's
+feature columns as periods and does not hand the hidden state on between them, runs here with ``compat``, a group of
+steps per snapshot.
 
 The rows from "as written" on are this program with one rewrite more each; the last one is what it does by default.
 """
@@ -74,7 +75,8 @@ class Worker:
         )
 
     def ask(self, **request: Any) -> dict[str, Any]:
-        assert self.process.stdin and self.process.stdout
+        assert self.process.stdin
+        assert self.process.stdout
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         answer = self.process.stdout.readline()
@@ -93,12 +95,10 @@ class Worker:
 
 def enron(source: Path, steps: int) -> SnapshotSequence:
     """Some snapshots with most edges; features are degrees, the target is the in-degree in the next one (log)."""
-    first = 34 - steps
-    query = f"SELECT src, dst, t - {first} AS t, weight FROM '{source / ENRON / 'events.parquet'}' WHERE t >= {first}"
-    rows = duckdb.sql(f"{query} AND t <= {first + steps}").fetchnumpy()
-    nodes = int(
-        duckdb.sql(f"SELECT max(greatest(src, dst)) FROM '{source / ENRON / 'events.parquet'}'").fetchall()[0][0]
-    )
+    first, events = 34 - steps, f"'{source / ENRON / 'events.parquet'}'"
+    within = f"t BETWEEN {first} AND 34"
+    rows = duckdb.sql(f"SELECT src, dst, t - {first} AS t, weight FROM {events} WHERE {within}").fetchnumpy()
+    nodes = int(duckdb.sql(f"SELECT max(greatest(src, dst)) FROM {events}").fetchall()[0][0])
     edges = [rows[name].astype(np.int64) for name in ("t", "src", "dst")]
     bare = SnapshotSequence.from_arrays(*edges, edge_weight=rows["weight"], num_nodes=nodes + 1)
     degrees = SnapshotData(bare, features="degree").x.numpy()
