@@ -6,7 +6,7 @@
 take turns epoch by epoch, so that what else the machine does meets both. An epoch is as in that library's examples: the
 first 80 % of the snapshots as one sequence, ReLU and a linear layer on each hidden state, the mean squared error,
 averaged over snapshots, one backward pass and one step of Adam. The weights are drawn there and taken over here. What
-its examples do in ways that cannot be compared is put right for both: prediction and target have the same shape, LRGCN's
+its examples do in ways that cannot be compared is put right for both: prediction and target have one shape, LRGCN's
 edges are of type 0, EvolveGCN begins each epoch with its initial weights. A3T-GCN, whose layer takes a snapshot's
 feature columns as periods and does not hand the hidden state on between them, runs here with ``compat``, a group of
 steps per snapshot.

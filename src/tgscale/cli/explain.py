@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -67,7 +68,7 @@ def main(argv: list[str]) -> None:
         from tgscale.report.operator_figure import draw_plan  # slow to import
 
         draw_plan(operators, command.out)
-        print(f"drawn into {command.out}")
+        print(f"drawn into {command.out}", file=sys.stderr)
 
 
 def _print(operators: list[Operator], saved: dict[str, Any], title: str, window: int) -> None:

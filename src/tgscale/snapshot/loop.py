@@ -74,7 +74,7 @@ class SnapshotLoop:
                 devices = 1 if self.shares_groups else ranks.world
                 policy = "count" if self.shares_groups else config.policy
                 costs = self.costs.predict()
-                plan = plan_epoch(costs, devices, config.groups_per_step, policy, abs(config.seed), self.epoch)
+                plan = plan_epoch(costs, devices, config.groups_per_step, policy, config.seed % 2**40, self.epoch)
         plan = ranks.broadcast_object(plan)
         self.plan, self.notes, self.at = list(plan), plan.notes, 0
 

@@ -219,7 +219,7 @@ def rewritten(program: Program, rewrites: Rewrites) -> Program:
     if rewrites.associate:
         program = rewrite.associate(program)
     if rewrites.fold:
-        program = rewrite.fold(program)
+        program = rewrite.drop_zeros(rewrite.fold(program))
     if rewrites.share:
         program = rewrite.share(program)
     if rewrites.fuse:

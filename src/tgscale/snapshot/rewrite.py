@@ -25,6 +25,9 @@ from tgscale.nn.program import (
     topological,
 )
 
+ZERO_OF_ZERO = (MATMUL, AGGREGATE, "columns", "scale", "tanh", "relu")
+"""Operators that give 0 where their first input is 0."""
+
 CONST, WEIGHTS, STATE = "const", "weights", "state"
 """What a node depends on: the data alone; also weights, which change each step of training; also the hidden state."""
 
@@ -35,7 +38,8 @@ class Rewrites:
 
     Attributes:
         associate: ``A (X W)`` <-> ``(A X) W``, whichever is cheaper or can be kept.
-        fold: a product of products is one product with a product of weights; ``[a || b] W`` is ``a W_a + b W_b``.
+        fold: a product of products is one product with a product of weights; ``[a || b] W`` is ``a W_a + b W_b``; and
+            what a state that is always 0 adds is left out.
         share: what is the same is computed once: one aggregation for all gates.
         merge: products with the same left side are one product with the weights side by side.
         hoist: what does not depend on the state is computed for all steps of a group at once, ahead of the recurrence.
@@ -148,6 +152,25 @@ def product(x: Node, weight: Node) -> Node:
     if x.op == MATMUL:
         return x.inputs[0] @ (x.inputs[1] @ weight)
     return x @ weight
+
+
+def drop_zeros(program: Program) -> Program:
+    """Leave out what a state that nothing updates adds: it is 0 at each step, as are products with it."""
+    zero: set[Node] = set()  # of the new program
+
+    def rule(node: Node) -> Node:
+        of_zero = [each in zero for each in node.inputs]
+        if node.op == ADD and any(of_zero):
+            other = node.inputs[0 if of_zero[1] else 1]
+            if other.per_node:
+                return other
+        lost = node.op == "multiply" and any(of_zero)
+        kept_zero = node.op in ZERO_OF_ZERO and node.per_node and of_zero[0]
+        if lost or kept_zero or (node.op == "state" and node not in program.updates and not node.inputs):
+            zero.add(node)
+        return node
+
+    return transform(program, rule)
 
 
 def share(program: Program) -> Program:

@@ -42,10 +42,6 @@ class Trace:
         """A context manager whose time is counted under ``name``; ``args`` are shown in the timeline."""
         return Span(self, name, lane, args)
 
-    def add(self, name: str, lane: str, start: float, stop: float, **args: Any) -> None:
-        """Count a span that was timed elsewhere, by ``time.perf_counter`` seconds of this machine."""
-        self._count(name, lane, int(start * 1e9), int((stop - start) * 1e9), args)
-
     def totals(self) -> dict[str, tuple[float, int]]:
         """Seconds and number of the spans that have ended since the last reset, by name."""
         with self._lock:

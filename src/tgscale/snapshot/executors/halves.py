@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from tgscale.errors import ConfigError
@@ -62,6 +63,12 @@ class Worker:
     def _phase(self, name: str) -> Iterator[float]:
         with self.trace.span(name, lane=f"worker {self.number}"):
             yield time.perf_counter()
+            if self.engine.device.type == "cuda":  # a phase lasts as long as its kernels, not as their launch
+                torch.cuda.current_stream(self.engine.device).synchronize()
+
+    def forget(self) -> None:
+        """Let go of groups that were begun and not ended."""
+        self._held.clear()
 
 
 def refuse_statistics(engine: SnapshotEngine, name: str) -> None:

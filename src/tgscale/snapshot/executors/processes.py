@@ -48,23 +48,29 @@ class ProcessesExecutor:
         refuse_statistics(engine, self.name)
         parameters = list(engine.modules.parameters())
         most = engine.config.groups_per_step
-        weights = torch.cat([p.detach().reshape(-1) for p in parameters]).share_memory_()
-        _alias(parameters, weights)
-        self.slots = torch.zeros(most, len(weights), dtype=weights.dtype, device=weights.device).share_memory_()
+        weights = torch.zeros(sum(map(_room, parameters)), dtype=parameters[0].dtype, device=engine.device)
+        weights.share_memory_()
+        _alias(parameters, weights, fill=True)
+        size = sum(p.numel() for p in parameters)
+        self.slots = torch.zeros(most, size, dtype=weights.dtype, device=weights.device).share_memory_()
         self.trace = trace
         context = mp.get_context("spawn")
         self.pipes: list[Connection] = []
         self.processes = []
-        for number in range(WORKERS):
-            here, there = context.Pipe()
-            arguments = (number, engine.config, str(engine.device), weights, self.slots, there, trace.record)
-            process = context.Process(target=_serve, args=arguments, name=f"worker {number}", daemon=True)
-            process.start()
-            there.close()
-            self.pipes.append(here)
-            self.processes.append(process)
-        for number in range(WORKERS):
-            self._receive(number)
+        try:
+            for number in range(WORKERS):
+                here, there = context.Pipe()
+                self.pipes.append(here)
+                arguments = (number, engine.config, str(engine.device), weights, self.slots, there)
+                process = context.Process(target=_serve, args=arguments, name=f"worker {number}", daemon=True)
+                process.start()
+                self.processes.append(process)
+                there.close()
+            for number in range(WORKERS):
+                self._receive(number)
+        except BaseException:
+            self.close()
+            raise
 
     def run(self, groups: Sequence[int], epoch: int, scale: float, gradient: Tensor) -> StepOutcome:
         queue = ReadyQueue(groups, WORKERS)
@@ -132,10 +138,18 @@ class ProcessesExecutor:
             ) from None
 
 
-def _alias(parameters: list[nn.Parameter], flat: Tensor) -> None:
-    """Let parameters be views of one piece of memory."""
-    for p, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-        p.data = part.view_as(p)
+def _room(parameter: nn.Parameter) -> int:
+    """Elements that a parameter takes in shared memory: it begins at a multiple of 64 bytes, as elsewhere."""
+    return -(-parameter.numel() // 16) * 16
+
+
+def _alias(parameters: list[nn.Parameter], shared: Tensor, fill: bool = False) -> None:
+    """Let parameters be views of one piece of memory; ``fill`` it with what they are first."""
+    for p, part in zip(parameters, shared.split([_room(p) for p in parameters]), strict=True):
+        view = part[: p.numel()].view_as(p)
+        if fill:
+            view.copy_(p.detach())
+        p.data = view
 
 
 def _serve(
@@ -145,14 +159,13 @@ def _serve(
     weights: Tensor,
     slots: Tensor,
     pipe: Connection,
-    record: bool,
 ) -> None:
     """A worker process: builds its engine, and does halves of groups until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who started this
     try:
         set_threads(config.threads)
         keep_freed_memory()
-        engine = SnapshotEngine(config, open_snapshots(config.data), device)
+        engine = SnapshotEngine(config, open_snapshots(config.data), device, weights.dtype)
         _alias(list(engine.modules.parameters()), weights)
         worker = Worker(number, engine, Trace())
         pipe.send(("ready", None))

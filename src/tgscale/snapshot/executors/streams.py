@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 
 import torch
@@ -45,6 +45,9 @@ class StreamsExecutor:
 
     def run(self, groups: Sequence[int], epoch: int, scale: float, gradient: Tensor) -> StepOutcome:
         queue, stop = ReadyQueue(groups, WORKERS), threading.Event()
+        for stream in self.streams:
+            if stream is not None:  # weights are as the last step left them
+                stream.wait_stream(torch.cuda.current_stream(self.engine.device))
         slots: dict[int, Tensor] = {}
         losses: dict[int, float] = {}
         times: list[GroupTime] = []
@@ -65,7 +68,11 @@ class StreamsExecutor:
                 stop.set()  # the other one ends after its half
                 raise
 
-        for future in [self.pool.submit(work, worker) for worker in self.workers]:
+        futures = [self.pool.submit(work, worker) for worker in self.workers]
+        wait(futures)  # also when one has failed: the other one is not to work on into the next step
+        for worker in self.workers:
+            worker.forget()
+        for future in futures:
             future.result()
         self._join(slots)
         add_slots(gradient, slots)
@@ -80,7 +87,6 @@ class StreamsExecutor:
         if stream is None:
             yield
             return
-        stream.wait_stream(torch.cuda.default_stream(self.engine.device))  # weights are as the last step left them
         with torch.cuda.stream(stream):
             yield
 
