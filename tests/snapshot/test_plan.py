@@ -46,7 +46,7 @@ def outcome(run, model, seed=1):
     model.zero_grad()
     out = run()
     (out * torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out)).sum().backward()
-    return [out, *(p.grad for p in model.parameters())]
+    return [out, *(torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters())]
 
 
 @pytest.mark.parametrize("rewrites", PLANS.values(), ids=PLANS)
@@ -92,3 +92,14 @@ def test_recurrences_are_fused(name):
     compat = name == "a3tgcn-compat"
     assert sum(node.op == "scan" for node in nodes) == {"mpnn_lstm": 2}.get(name, 0 if compat else 1)
     assert compat or not any(node.op == "state" for node in nodes)
+
+
+def test_what_a_state_that_stays_zero_adds_is_left_out():
+    """The reset gate of a T-GCN acts on the state alone, and its products are 0 where no state is handed on."""
+    model = MODELS["a3tgcn-compat"]().double()
+    used = {str(node.attrs[0]) for node in topological(Plan(model).program.roots()) if node.op == "parameter"}
+    assert not any("_r" in name for name in used)
+    assert any("_z" in name for name in used)
+    everything = topological(Plan(model, Rewrites(fold=False)).program.roots())
+    assert any("conv_r" in str(node.attrs) for node in everything)
+    assert not any(node.op == "state" for node in topological(Plan(model).program.roots()))
