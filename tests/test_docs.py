@@ -71,7 +71,7 @@ def help_of(command: tuple[str, ...]) -> str:
 
 COMMANDS = [
     ("data", "generate", "stream"), ("data", "generate", "snapshots"), ("data", "import"), ("data", "info"), ("train",),
-    ("evaluate",), ("plan",),
+    ("evaluate",), ("plan",), ("explain",), ("simulate",),
 ]  # fmt: skip
 
 

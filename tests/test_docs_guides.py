@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tgscale.cli.train import USAGE, read_config
+from tgscale.cli.engines import USAGE
+from tgscale.cli.train import read_config
 from tgscale.report.schedule_figure import draw_schedule
 from tgscale.stream.layout import Layout
 from tgscale.stream.schedule import Schedule

@@ -1,11 +1,13 @@
 """Starting several processes: what is refused before that, who starts how many, and what is said once."""
 
+import dataclasses
 import sys
 
 import pytest
 
 from tgscale import cli
 from tgscale.cli import train as train_command
+from tgscale.cli.engines import STREAM
 from tgscale.data.generate import generate_stream
 from tgscale.data.store import save_stream
 from tgscale.errors import RunError
@@ -175,7 +177,7 @@ def test_notes_of_an_error_are_said_too(tgscale, monkeypatch, capsys):
         error.add_note("(rank 3: because)")
         raise error
 
-    monkeypatch.setattr(train_command, "train_stream", fail)
+    monkeypatch.setattr(train_command, "engine_of", lambda *_: dataclasses.replace(STREAM, train=fail))
     assert tgscale(*TRAIN) == 5
     assert capsys.readouterr().err == "tgscale: it broke\n(rank 3: because)\n"
 
@@ -185,7 +187,7 @@ def test_ctrl_c_is_answered_by_the_first_rank(tgscale, monkeypatch, tmp_path, ca
         (tmp_path / "a").mkdir(exist_ok=True)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train_command, "train_stream", interrupted)
+    monkeypatch.setattr(train_command, "engine_of", lambda *_: dataclasses.replace(STREAM, train=interrupted))
     for rank, said in (("0", "\ntgscale: stopped. Go on with: tgscale train --resume a\n"), ("1", "")):
         monkeypatch.setenv("RANK", rank)
         monkeypatch.setenv("WORLD_SIZE", "2")

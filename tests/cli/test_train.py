@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import sys
 
@@ -5,6 +6,7 @@ import pytest
 
 from tgscale import cli
 from tgscale.cli import train as train_command
+from tgscale.cli.engines import STREAM
 from tgscale.cli.train import read_config
 from tgscale.data.generate import generate_stream
 from tgscale.data.store import save_stream
@@ -93,6 +95,6 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, data, capsys, tmp_path):
         (tmp_path / "a").mkdir()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train_command, "train_stream", interrupted)
+    monkeypatch.setattr(train_command, "engine_of", lambda *_: dataclasses.replace(STREAM, train=interrupted))
     assert run(monkeypatch, "train", "--data", data, "--run", "a") == 130
     assert "tgscale train --resume a" in capsys.readouterr().err

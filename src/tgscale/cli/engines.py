@@ -46,14 +46,20 @@ def engine_of_run(run: Path) -> Engine:
     return SNAPSHOTS if "partition" in RunDirectory.read_config(run) else STREAM
 
 
-def engine_of(file: str | None, flags: list[str]) -> Engine:
-    """The engine for the data that a YAML file or flags name; that of streams where none are named yet."""
+def names_data(file: str | None, flags: list[str]) -> str | None:
+    """The data directory that a YAML file or flags name."""
     data = read_yaml(file).get("data") if file else None
     for at, word in enumerate(flags):
         if word == "--data" and at + 1 < len(flags):
             data = flags[at + 1]
         elif word.startswith("--data="):
             data = word.partition("=")[2]
+    return data
+
+
+def engine_of(file: str | None, flags: list[str]) -> Engine:
+    """The engine for the data that a YAML file or flags name; that of streams where none are named yet."""
+    data = names_data(file, flags)
     if data is None:
         return STREAM
     return SNAPSHOTS if kind_of(Path(str(data)).expanduser()) == "snapshots" else STREAM

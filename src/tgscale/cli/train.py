@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from pathlib import Path
 from typing import NoReturn
 
-from tgscale.cli.engines import STREAM, Config, engine_of, engine_of_run
+from tgscale.cli.engines import SNAPSHOTS, STREAM, Config, engine_of, engine_of_run, names_data
 from tgscale.errors import ConfigError, RunError
 from tgscale.snapshot.config import SnapshotConfig
 from tgscale.stream.config import TrainConfig
@@ -31,6 +32,8 @@ def main(argv: list[str]) -> None:
         config = engine.load(known.resume)
     else:
         file, flags = _split_off_file(flags)
+        if {"-h", "--help"} & set(flags) and not names_data(file, flags):
+            _print_both_helps(flags)
         engine = engine_of(file, flags)
         config = engine.read(known.preset, file, flags)
     workers = _workers(known, config)
@@ -48,6 +51,15 @@ def main(argv: list[str]) -> None:
         raise
     if not config.quiet and first:
         engine.show(result, config.run)
+
+
+def _print_both_helps(flags: list[str]) -> NoReturn:
+    """The options of both engines, as nothing says yet which one is meant."""
+    for engine, what in ((STREAM, "an event stream"), (SNAPSHOTS, "snapshots (--data says which data are meant)")):
+        print(f"Options on {what}:\n")
+        with contextlib.suppress(SystemExit):
+            engine.read(None, None, flags)
+    sys.exit(0)
 
 
 def _launch(argv: list[str], config: Config, workers: int, max_restarts: int) -> NoReturn:

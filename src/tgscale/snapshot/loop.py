@@ -118,6 +118,7 @@ class SnapshotLoop:
                 times.update(of_rank)
             ids = np.array(sorted(times), np.int64)
             self.costs.update(ids, np.array([times[int(g)] for g in ids]))
+        self._average_statistics()
         balance = Balance(np.array([busy for _, _, busy, _ in gathered]).T)
         shown = {
             "loss": sum(loss for loss, *_ in gathered) / max(self._items, 1),
@@ -129,6 +130,14 @@ class SnapshotLoop:
         self.epoch += 1
         self.plan = []
         return shown
+
+    def _average_statistics(self) -> None:
+        """Let all ranks have the mean of their running statistics, which each has gathered from its own groups."""
+        if self.ranks.world > 1 and not self.shares_groups:
+            for buffer in self.engine.modules.buffers():
+                if buffer.is_floating_point():
+                    self.ranks.sum(buffer)
+                    buffer /= self.ranks.world
 
     def shared_state(self) -> dict[str, Any]:
         """What is equal on all ranks: weights, optimiser, costs, and where the epoch stands."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from tgscale.errors import ConfigError
+from tgscale.errors import ConfigError, RunError
 from tgscale.snapshot.engine import SnapshotEngine
 from tgscale.snapshot.executors.base import Executor
 from tgscale.snapshot.executors.processes import ProcessesExecutor
@@ -67,6 +67,8 @@ def choose_executor(engine: SnapshotEngine, devices: int, local_devices: int) ->
                 seconds[name] = _time(EXECUTORS[name], engine, groups)
             except ConfigError as error:
                 return Choice("serial", seconds, str(error))
+            except RunError:  # workers cannot be started here, such as from a script without a main guard
+                break
     best = min(seconds, key=lambda name: seconds[name] * (1 if name == "serial" else MARGIN))
     if len(seconds) == 1:
         return Choice("serial", seconds, f"about {whole:.1f} s of training are too few to choose")
