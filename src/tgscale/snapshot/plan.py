@@ -225,7 +225,7 @@ def rewritten(program: Program, rewrites: Rewrites) -> Program:
     if rewrites.fuse:
         program = fuse(program)
     if rewrites.merge:
-        program = rewrite.add_biases(rewrite.merge(program))
+        program = rewrite.add_biases(rewrite.merge(rewrite.gather_biases(program)))
     return rewrite.share(program) if rewrites.share else program
 
 

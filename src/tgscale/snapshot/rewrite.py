@@ -219,19 +219,66 @@ def merge(program: Program) -> Program:
     return renamed(program, new)
 
 
+def gather_biases(program: Program) -> Program:
+    """``(x + a) + b`` becomes ``x + (a + b)`` where a and b are biases."""
+
+    def rule(node: Node) -> Node:
+        if node.op != ADD or node.inputs[1].per_node or node.inputs[0].op != ADD:
+            return node
+        x, bias = node.inputs[0].inputs
+        return x + (bias + node.inputs[1]) if x.per_node and not bias.per_node else node
+
+    return transform(program, rule)
+
+
 def add_biases(program: Program) -> Program:
-    """A product to which a bias is added becomes one operator, which passes over its result once."""
-    users = Counter(each for root in topological(program.roots()) for each in root.inputs)
-    single = {node for node, count in users.items() if count == 1}
-    new: dict[Node, Node] = {}
+    """A product to which a bias is added becomes one operator, which passes over its result once.
+
+    So does one whose columns each have a bias of their own added, as :func:`merge` leaves them.
+    """
+    users: dict[Node, list[Node]] = {}
     for node in topological(program.roots()):
-        inputs = [new[each] for each in node.inputs]
-        new[node] = rebuild(node, inputs)
-        if node.op == ADD and not inputs[1].per_node and node.inputs[0] in single:
-            x = inputs[0]
-            if x.op == MATMUL and x.per_node and not x.inputs[1].per_node:
-                new[node] = Node(AFFINE, (*x.inputs, inputs[1]), (), True, node.width)
+        for each in node.inputs:
+            users.setdefault(each, []).append(node)
+    roots = set(program.roots())
+    new: dict[Node, Node] = {}
+    affine: dict[Node, Node] = {}
+    for node in topological(program.roots()):
+        new[node] = rebuild(node, [new[each] for each in node.inputs])
+        if node.op != ADD or node.inputs[1].per_node:
+            continue
+        part = node.inputs[0]
+        source = part.inputs[0] if part.op == "columns" else part
+        if source.op != MATMUL or not source.per_node or source.inputs[1].per_node:
+            continue
+        biased = _biased(source, users, roots)
+        if not biased:
+            continue
+        if source not in affine:
+            biases = [_rewritten(each.inputs[1], new) for each in biased]
+            bias = biases[0] if len(biases) == 1 else concat(*biases)
+            affine[source] = Node(AFFINE, (*new[source].inputs, bias), (), True, source.width)
+        new[node] = affine[source] if part is source else columns(affine[source], *part.attrs)
     return renamed(program, new)
+
+
+def _biased(source: Node, users: dict[Node, list[Node]], roots: set[Node]) -> list[Node]:
+    """The sums with a bias that are all that uses a product, or each of its columns, in their order; else nothing."""
+    parts = users[source]
+    if all(part.op == "columns" for part in parts):
+        parts = sorted(parts, key=lambda part: part.attrs)
+        edges = [0, *(part.attrs[1] for part in parts)]
+        if [part.attrs[0] for part in parts] != edges[:-1] or edges[-1] != source.width:
+            return []
+    else:
+        parts = [source]
+    sums = []
+    for part in parts:
+        only = users[part][0]
+        if len(users[part]) > 1 or part in roots or only.op != ADD or only.inputs[1].per_node:
+            return []
+        sums.append(only)
+    return [] if source in roots else sums
 
 
 def _rewritten(node: Node, new: dict[Node, Node]) -> Node:
