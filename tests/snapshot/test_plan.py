@@ -103,3 +103,9 @@ def test_what_a_state_that_stays_zero_adds_is_left_out():
     everything = topological(Plan(model, Rewrites(fold=False)).program.roots())
     assert any("conv_r" in str(node.attrs) for node in everything)
     assert not any(node.op == "state" for node in topological(Plan(model).program.roots()))
+
+
+def test_biases_of_merged_products_are_added_within_them():
+    """Each gate has two biases, of its convolution and of its linear layer; one operator adds all."""
+    nodes = [node for node in topological(Plan(MODELS["a3tgcn-compat"]()).program.roots()) if node.per_node]
+    assert [node.op for node in nodes if node.op in ("matmul", "affine", "add")] == ["affine"]

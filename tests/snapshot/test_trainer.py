@@ -86,6 +86,15 @@ def test_other_options_on_resume_are_refused(make_config, monkeypatch):
         train_snapshots(replace(config, window=3), resume=True)
 
 
+def test_the_cost_of_groups_is_fitted_and_said(make_config):
+    assert train_snapshots(make_config(train__epochs=1))["train"]["cost_of_groups"] is None
+    config = make_config(costs="measured", train__epochs=1)
+    fitted = train_snapshots(replace(config, run=config.run / "other"))["train"]["cost_of_groups"]
+    assert len(fitted["coefficients"]) == 5
+    assert fitted["groups"] == 18
+    assert max(fitted["coefficients"]) > 0
+
+
 def test_profile_writes_a_timeline(make_config):
     config = make_config(profile=True, train__epochs=1)
     train_snapshots(config)

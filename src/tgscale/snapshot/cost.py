@@ -113,6 +113,11 @@ class CostModel:
         self.measured[groups] = np.where(np.isnan(old), seconds, old + self.smoothing * (seconds - old))
         self._stale = self._stale or len(groups) > 0
 
+    @property
+    def any_measured(self) -> bool:
+        """Whether there is anything to fit to."""
+        return bool(np.isfinite(self.measured).any())
+
     def fit(self) -> Fit:
         """Fit the coefficients to all that was measured, by non-negative least squares.
 

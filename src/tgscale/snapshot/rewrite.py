@@ -274,10 +274,10 @@ def _biased(source: Node, users: dict[Node, list[Node]], roots: set[Node]) -> li
         parts = [source]
     sums = []
     for part in parts:
-        only = users[part][0]
-        if len(users[part]) > 1 or part in roots or only.op != ADD or only.inputs[1].per_node:
+        after = users.get(part, [])
+        if len(after) != 1 or part in roots or after[0].op != ADD or after[0].inputs[1].per_node:
             return []
-        sums.append(only)
+        sums += after
     return [] if source in roots else sums
 
 

@@ -262,6 +262,13 @@ class _Trainer:
             self.run.write_result(result)
         return result
 
+    def _cost_of_groups(self) -> dict[str, Any] | None:
+        """The cost model fitted to measured times, whose coefficients ``tgscale simulate --profile`` takes."""
+        if not self.loop.costs.any_measured:
+            return None
+        fit = self.loop.costs.fit()
+        return {**fit._asdict(), "coefficients": fit.coefficients.tolist()}
+
     def _process(self) -> dict[str, Any]:
         """What this process did and what that took, since it began."""
         return {
@@ -305,6 +312,7 @@ class _Trainer:
                 "step_seconds": self.step_seconds,
                 "imbalance": self.imbalance,
                 "sync_wait_seconds": self.waited,
+                "cost_of_groups": self._cost_of_groups(),
                 "notes": list(self.loop.notes),
                 "kept_bytes": engine.kept_bytes,
                 "profiled": config.profile,
