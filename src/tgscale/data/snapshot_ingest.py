@@ -77,8 +77,8 @@ def import_snapshots(
             an empty string: none.
         edge_type: column of edge types, integers from 0 to 32767.
         label: column of labels; None: a usual name; an empty string: none.
-        format, src, dst, time, node_features, bipartite, on_error, memory_limit, time_unit, source_time_unit, ids,
-            query, name, overwrite, progress: as in :func:`tgscale.data.ingest.import_events`.
+        format, src, dst, time, node_features, bipartite, on_error: as in :func:`tgscale.data.ingest.import_events`.
+        memory_limit, time_unit, source_time_unit, ids, query, name, overwrite, progress: as there.
 
     Raises:
         ConfigError: an option that cannot be used, or a number of snapshots that cannot be meant.
