@@ -6,7 +6,7 @@ Nothing is computed here: :mod:`tgscale.snapshot.plan` rewrites the program and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -233,3 +233,16 @@ def topological(roots: Sequence[Node]) -> list[Node]:
             stack.append((node, True))
             stack.extend((each, False) for each in reversed(node.inputs))
     return list(done)
+
+
+def reachable(roots: Iterable[Node], cut: Container[Node]) -> set[Node]:
+    """What the roots need, not looking behind the nodes in ``cut``."""
+    found: set[Node] = set()
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        if node not in found:
+            found.add(node)
+            if node not in cut:
+                stack.extend(node.inputs)
+    return found

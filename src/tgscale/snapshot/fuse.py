@@ -17,6 +17,7 @@ from tgscale.nn.program import (
     Program,
     columns,
     concat,
+    reachable,
     rebuild,
     stack_rows,
     topological,
@@ -192,20 +193,7 @@ def _usable(program: Program, states: set[Node], gates: list[_Gate], new: set[No
     # Outside of the recurrence, only what comes out of it may be used.
     outside = [value for state, value in program.updates.items() if state not in states]
     assert program.output is not None
-    return not any(each in states for each in _without([*outside, program.output], new))
-
-
-def _without(roots: list[Node], cut: set[Node]) -> list[Node]:
-    """All nodes that the roots need, not looking behind ``cut``."""
-    found: dict[Node, None] = {}
-    stack = list(roots)
-    while stack:
-        node = stack.pop()
-        if node not in found:
-            found[node] = None
-            if node not in cut:
-                stack.extend(node.inputs)
-    return list(found)
+    return not any(each in states for each in reachable([*outside, program.output], new))
 
 
 def _together(rests: list[list[Node]]) -> Node:

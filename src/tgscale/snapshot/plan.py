@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tgscale.models.snapshot_model import SnapshotModel
-from tgscale.nn.program import ACROSS_STEPS, AGGREGATE, SOURCES, WHOLE_GROUP, Node, Program, topological
+from tgscale.nn.program import ACROSS_STEPS, AGGREGATE, SOURCES, WHOLE_GROUP, Node, Program, reachable, topological
 from tgscale.snapshot import rewrite
 from tgscale.snapshot.fuse import fuse
 from tgscale.snapshot.operators import OPERATORS, GroupView, score_rows
@@ -245,7 +245,7 @@ def split(program: Program, rewrites: Rewrites) -> Stages:
     kept: list[Node] = []
     stages: dict[str, list[Node]] = {name: [] for name in ("weights", "ahead", "scans", "loop", "after")}
     const_only = _kept_nodes(nodes, depends, program) if rewrites.cache else set()
-    still_used = _ancestors_without(program.roots(), const_only)
+    still_used = reachable(program.roots(), const_only)
     for node in nodes:
         if node.op == "input" or node in program.updates or node not in still_used:
             continue
@@ -299,16 +299,3 @@ def _output(program: Program) -> Node:
 
 def _ancestors(roots: Iterable[Node]) -> set[Node]:
     return set(topological(list(roots)))
-
-
-def _ancestors_without(roots: Sequence[Node], cut: set[Node]) -> set[Node]:
-    """What the roots need, not looking behind ``cut``."""
-    found: set[Node] = set()
-    stack = list(roots)
-    while stack:
-        node = stack.pop()
-        if node not in found:
-            found.add(node)
-            if node not in cut:
-                stack.extend(node.inputs)
-    return found
