@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,15 +10,12 @@ from typing import Annotated, Literal
 import tyro
 
 from tgscale.errors import ConfigError
+from tgscale.train.options import at_least
+from tgscale.train.options import replace as replace
 
 ModelName = Literal["tgcn", "a3tgcn", "lrgcn", "gclstm", "gconv_gru", "evolvegcn_o", "evolvegcn_h", "mpnn_lstm"]
 Partition = Literal["blad", "group-count", "snapshot", "vertex"]
 Assign = Literal["lpt", "count", "optimal", "cross-window"]
-
-
-def _at_least(name: str, value: float | None, least: float) -> None:
-    if value is not None and not least <= value < math.inf:
-        raise ConfigError(f"{name} is {value}: give {least} or more.")
 
 
 @dataclass
@@ -44,9 +40,9 @@ class NetConfig:
     """Let a link decoder see whether, how often and when the two nodes have met."""
 
     def __post_init__(self) -> None:
-        _at_least("net.hidden", self.hidden, 1)
-        _at_least("net.order", self.order, 1)
-        _at_least("net.bases", self.bases, 1)
+        at_least("net.hidden", self.hidden, 1)
+        at_least("net.order", self.order, 1)
+        at_least("net.bases", self.bases, 1)
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"net.dropout is {self.dropout}: give a share in [0, 1).")
 
@@ -94,8 +90,8 @@ class SnapshotOptimConfig:
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("edges_per_step", 1), ("negatives", 1), ("patience", 0)):
-            _at_least(f"train.{name}", getattr(self, name), least)
-        _at_least("train.weight_decay", self.weight_decay, 0)
+            at_least(f"train.{name}", getattr(self, name), least)
+        at_least("train.weight_decay", self.weight_decay, 0)
         if not 0 < self.lr < math.inf:
             raise ConfigError(f"train.lr is {self.lr}: give a number above 0, such as 0.01.")
 
@@ -116,8 +112,8 @@ class SnapshotEvalConfig:
     """Seed of edges and negatives."""
 
     def __post_init__(self) -> None:
-        _at_least("eval.negatives", self.negatives, 1)
-        _at_least("eval.edges_per_step", self.edges_per_step, 1)
+        at_least("eval.negatives", self.negatives, 1)
+        at_least("eval.edges_per_step", self.edges_per_step, 1)
         if self.val <= 0 or self.test <= 0 or self.val + self.test >= 1:
             raise ConfigError(
                 f"eval.val {self.val} and eval.test {self.test} must both be above 0 and leave something to train on."
@@ -174,7 +170,7 @@ class SnapshotConfig:
 
     def __post_init__(self) -> None:
         for name in ("window", "stride", "groups_per_step", "threads", "keep_checkpoints", "checkpoint_every"):
-            _at_least(name, getattr(self, name), 1)
+            at_least(name, getattr(self, name), 1)
         if self.partition in ("snapshot", "vertex"):
             if self.assign != "auto":
                 raise ConfigError(
@@ -195,14 +191,3 @@ class SnapshotConfig:
         if self.assign != "auto":
             return self.assign
         return "count" if self.partition == "group-count" else "lpt"
-
-
-def replace(config: SnapshotConfig, **changes: object) -> SnapshotConfig:
-    """A copy with some fields changed; a dotted field is written with two underscores: ``train__epochs=3``."""
-    nested: dict[str, dict[str, object]] = {}
-    for name in [name for name in changes if "__" in name]:
-        head, _, rest = name.partition("__")
-        nested.setdefault(head, {})[rest] = changes.pop(name)
-    for head, values in nested.items():
-        changes[head] = dataclasses.replace(getattr(config, head), **values)
-    return dataclasses.replace(config, **changes)  # type: ignore[arg-type]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +12,8 @@ import tyro
 from tgscale.errors import ConfigError
 from tgscale.models.tgn import TGNConfig
 from tgscale.stream.layout import Layout
-
-
-def _at_least(name: str, value: float | None, least: int) -> None:
-    if value is not None and not least <= value < math.inf:
-        raise ConfigError(f"{name} is {value}: give {least} or more.")
+from tgscale.train.options import at_least
+from tgscale.train.options import replace as replace
 
 
 def _positive(name: str, value: float) -> None:
@@ -42,8 +38,8 @@ class SamplingConfig:
     """Only events at most this long ago, in the stream's time unit."""
 
     def __post_init__(self) -> None:
-        _at_least("sampling.neighbors", self.neighbors, 1)
-        _at_least("sampling.window", self.window, 1)
+        at_least("sampling.neighbors", self.neighbors, 1)
+        at_least("sampling.window", self.window, 1)
 
 
 @dataclass
@@ -70,11 +66,11 @@ class StaticConfig:
     """Where pre-trained tables are kept, by content hash."""
 
     def __post_init__(self) -> None:
-        _at_least("static.epochs", self.epochs, 1)
-        _at_least("static.dim", self.dim, 1)
-        _at_least("static.batch_size", self.batch_size, 1)
+        at_least("static.epochs", self.epochs, 1)
+        at_least("static.dim", self.dim, 1)
+        at_least("static.batch_size", self.batch_size, 1)
         _positive("static.lr", self.lr)
-        _at_least("static.weight_decay", self.weight_decay, 0)
+        at_least("static.weight_decay", self.weight_decay, 0)
         _share("static.dropout", self.dropout)
 
 
@@ -103,7 +99,7 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("negatives", 1), ("patience", 0), ("weight_decay", 0)):
-            _at_least(f"train.{name}", getattr(self, name), least)
+            at_least(f"train.{name}", getattr(self, name), least)
         _positive("train.lr", self.lr)
 
 
@@ -123,8 +119,8 @@ class PipelineConfig:
     """Negative sets per batch in that folder."""
 
     def __post_init__(self) -> None:
-        _at_least("pipeline.depth", self.depth, 0)
-        _at_least("pipeline.cache_sets", self.cache_sets, 1)
+        at_least("pipeline.depth", self.depth, 0)
+        at_least("pipeline.cache_sets", self.cache_sets, 1)
 
 
 @dataclass
@@ -147,7 +143,7 @@ class EvalConfig:
     """Share of the events, by time, to test on."""
 
     def __post_init__(self) -> None:
-        _at_least("eval.batch_size", self.batch_size, 1)
+        at_least("eval.batch_size", self.batch_size, 1)
         if self.val <= 0 or self.test <= 0 or self.val + self.test >= 1:
             raise ConfigError(
                 f"eval.val {self.val} and eval.test {self.test} must both be above 0 and leave something to train on."
@@ -203,9 +199,9 @@ class TrainConfig:
                 raise ConfigError(f"layout {self.layout} and emulate {self.emulate} were given: give one of them.")
         elif self.layout != "auto":
             Layout.parse(self.layout)
-        _at_least("checkpoint_every", self.checkpoint_every, 1)
-        _at_least("keep_checkpoints", self.keep_checkpoints, 1)
-        _at_least("threads", self.threads, 1)
+        at_least("checkpoint_every", self.checkpoint_every, 1)
+        at_least("keep_checkpoints", self.keep_checkpoints, 1)
+        at_least("threads", self.threads, 1)
         if not -(2**40) < self.seed < 2**40:
             raise ConfigError(f"seed is {self.seed}: give an integer of at most 40 bits.")
 
@@ -243,14 +239,3 @@ def disttgl_config(data: Path, run: Path) -> TrainConfig:
 
 PRESETS = {"default": default_config, "disttgl": disttgl_config}
 """Name -> function of (data, run) that makes a :class:`TrainConfig`."""
-
-
-def replace(config: TrainConfig, **changes: object) -> TrainConfig:
-    """A copy with some fields changed; a dotted field is written with two underscores: ``train__epochs=3``."""
-    nested: dict[str, dict[str, object]] = {}
-    for name in [name for name in changes if "__" in name]:
-        head, _, rest = name.partition("__")
-        nested.setdefault(head, {})[rest] = changes.pop(name)
-    for head, values in nested.items():
-        changes[head] = dataclasses.replace(getattr(config, head), **values)
-    return dataclasses.replace(config, **changes)  # type: ignore[arg-type]
