@@ -39,7 +39,15 @@ from tgscale.train.environment import describe_environment
 FILES = {"england_covid": "england_covid", "twitter_tennis": "twitter_tennis_rg17", "chickenpox": "chickenpox"}
 ENRON = "ctgcn_enron"
 MODELS = ["tgcn", "a3tgcn", "lrgcn", "gclstm", "evolvegcn_o"]
-VARIANTS = ["as written", "resident data", "gate merge", "snapshot-parallel", "first-layer cache", "fused recurrence"]
+VARIANTS = [
+    "as written",
+    "resident data",
+    "gate merge",
+    "snapshot-parallel",
+    "first-layer cache",
+    "fused recurrence",
+    "distinct rows",
+]
 HIDDEN, ORDER, TRAIN = 32, 2, 0.8
 
 

@@ -29,7 +29,8 @@ VARIANTS = {
     "gate merge": Rewrites.only(*MERGE),
     "snapshot-parallel": Rewrites.only(*MERGE, "hoist"),
     "first-layer cache": Rewrites.only(*MERGE, "hoist", "cache"),
-    "fused recurrence": Rewrites(),
+    "fused recurrence": Rewrites(distinct=False),
+    "distinct rows": Rewrites(),
 }
 MODELS = {
     "tgcn": lambda features, hidden, order: TGCN(features, hidden),

@@ -31,7 +31,7 @@ MODELS = {
     "evolvegcn_h": lambda: EvolveGCN(F, C, "H"),
     "mpnn_lstm": lambda: MPNNLSTM(F, C, W),
 }
-STEPS = ["share", "associate", "fold", "fuse", "merge", "hoist", "cache"]
+STEPS = ["share", "associate", "fold", "fuse", "merge", "hoist", "cache", "distinct"]
 PLANS = {
     "as-written": Rewrites.none(),
     **{f"only-{name}": Rewrites.only(name) for name in STEPS},

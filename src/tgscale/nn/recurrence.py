@@ -200,8 +200,13 @@ def _run(serial: Callable, parallel: Callable, steps: int, num_nodes: int, *tens
     if parts == 1 or thread_count(steps * num_nodes) == 1:
         serial(*arrays, parts, 0, parts)
         return
-    with parallel_lock, _blas().limit(limits=1):  # each thread of the kernel calls BLAS by itself
+    with parallel_lock, single_threaded_blas():  # each thread of the kernel calls BLAS by itself
         parallel(*arrays, parts)
+
+
+def single_threaded_blas() -> Any:
+    """A context in which BLAS, called from a kernel, takes one thread."""
+    return _blas().limit(limits=1)
 
 
 @cache

@@ -65,6 +65,8 @@ class PlanConfig:
     """What depends on the data alone, once for the whole run."""
     fuse: bool = True
     """A GRU or LSTM recurrence as one call per group."""
+    distinct: bool = True
+    """Nodes with equal data, and states that cannot differ, once per group (on the CPU, where it saves enough)."""
 
 
 @dataclass

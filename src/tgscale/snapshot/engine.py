@@ -118,12 +118,13 @@ class SnapshotEngine:
         """The first half of :meth:`loss`, up to the recurrence, for a group that lies here as a whole."""
         self._seed(group, epoch)
         view = self.data.group(int(self.groups.first[group]), self.groups.window)
-        return Ahead(group, epoch, self.plan.run_ahead(view))
+        return Ahead(group, epoch, self.plan.run_ahead(view, self.plan.sharing(view)))
 
     def finish(self, ahead: Ahead) -> Tensor:
         """The second half of :meth:`loss`."""
         view = self.data.group(int(self.groups.first[ahead.group]), self.groups.window)
-        return self._score(self.plan.run_recurrence(view, ahead.values), ahead.group, ahead.epoch)
+        out = self.plan.run_recurrence(view, ahead.values, self.plan.sharing(view))
+        return self._score(out, ahead.group, ahead.epoch)
 
     def _seed(self, group: int, epoch: int) -> None:
         if self.stochastic:

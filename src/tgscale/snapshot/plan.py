@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tgscale.models.snapshot_model import SnapshotModel
 from tgscale.nn.program import ACROSS_STEPS, AGGREGATE, SOURCES, WHOLE_GROUP, Node, Program, reachable, topological
 from tgscale.snapshot import rewrite
+from tgscale.snapshot.distinct import Sharing, shared_rows
 from tgscale.snapshot.fuse import fuse
 from tgscale.snapshot.operators import OPERATORS, GroupView, score_rows
 from tgscale.snapshot.order import cluster
@@ -53,6 +54,7 @@ class Plan:
         program: the program as it runs.
         stages: its nodes by when they run.
         constants: what :meth:`keep` has computed, ``[T, N, .]``; a partition cuts its part out of it.
+        shared: what is computed once for all nodes with equal data.
     """
 
     def __init__(self, model: SnapshotModel, rewrites: Rewrites | None = None) -> None:
@@ -65,6 +67,9 @@ class Plan:
         self._varies = _varying(nodes)
         self._needed_after = {each for node in self.stages.after for each in node.inputs} | {_output(self.program)}
         self.constants: dict[Node, Tensor] = {}
+        fixed = {node for node in nodes if not node.per_node and not self._varies[node]}
+        self.shared = shared_rows(nodes, self.stages.kept, self.stages.ahead if self.rewrites.distinct else [], fixed)
+        self._on_tables = set(self.shared.rowwise)
         self._kept_from: tuple[int, int] | None = None
         self._modules = dict(model.named_modules())
 
@@ -98,6 +103,7 @@ class Plan:
                         values.pop(each, None)
         self.constants = {node: values[node] for node in self.stages.kept}
         self._kept_from = _identity(view.x)
+        self._number_rows(view)
         return sum(value.nbytes for value in self.constants.values())
 
     def run(self, view: GroupView, hand_over: Callable[[list[Tensor]], list[Tensor]] | None = None) -> Tensor:
@@ -112,10 +118,12 @@ class Plan:
         Returns:
             ``[w, N, C]``, or ``[N, C]`` where the model gives one embedding per group.
         """
+        if hand_over is None:
+            shared = self.sharing(view)
+            return self.run_recurrence(view, self.run_ahead(view, shared), shared)
         values = self.run_ahead(view)
-        if hand_over is not None:
-            crossing = [node for node in self.crossing() if node.per_node]
-            values.update(zip(crossing, hand_over([values[node] for node in crossing]), strict=True))
+        crossing = [node for node in self.crossing() if node.per_node]
+        values.update(zip(crossing, hand_over([values[node] for node in crossing]), strict=True))
         return self.run_recurrence(view, values)
 
     def crossing(self) -> list[Node]:
@@ -126,8 +134,23 @@ class Plan:
         ahead |= {*self.stages.kept, *self.stages.ahead}
         return [node for node in topological(self.program.roots()) if node in used and node in ahead]
 
-    def run_ahead(self, view: GroupView) -> dict[Node, Tensor]:
-        """Everything up to the recurrence.
+    def _number_rows(self, view: GroupView) -> None:
+        self.shared.forget()
+        on_host = view.x.device.type == "cpu" and view.x.dtype in (torch.float32, torch.float64) and view.x.numel() > 0
+        whole = all(view.adjacency(name) is not None for name in self.operators)  # not split over processes
+        if self.shared.users and on_host and whole and not view.x.requires_grad:
+            self.shared.keep(view.x if node.op == "input" else self.constants[node] for node in self.shared.sources)
+
+    def sharing(self, view: GroupView) -> Sharing | None:
+        """What the nodes of a group share, for :meth:`run_ahead` and :meth:`run_recurrence`; None: nothing."""
+        if self.shared.numbers is None or self._kept_from != _identity(view.x):
+            return None
+        part = slice(view.first, view.first + view.window)
+        values = {n: view.x if n.op == "input" else self.constants[n][part] for n in self.shared.sources}
+        return self.shared.of(view, values)
+
+    def run_ahead(self, view: GroupView, shared: Sharing | None = None) -> dict[Node, Tensor]:
+        """Everything up to the recurrence; with ``shared``, tables of distinct rows for what works on such.
 
         Raises:
             ValueError: values that the run keeps were not computed yet, or from features that have changed since.
@@ -144,19 +167,37 @@ class Plan:
             values[node] = constant[view.first : view.first + view.window]
         for node in self.stages.weights:
             values[node] = self._evaluate(node, values, view)
+        tables = values | shared.tables if shared else values
         for node in self.stages.ahead:
-            values[node] = self._evaluate(node, values, view)
+            if shared and node in self._on_tables:
+                values[node] = tables[node] = self._evaluate(node, tables, view)
+            else:
+                values[node] = self._evaluate(node, self._of_all(node, values, shared), view)
         return values
 
-    def run_recurrence(self, view: GroupView, values: dict[Node, Tensor]) -> Tensor:
-        """The recurrence, and what comes after it."""
+    def run_recurrence(self, view: GroupView, values: dict[Node, Tensor], shared: Sharing | None = None) -> Tensor:
+        """The recurrence, and what comes after it; ``shared`` as in :meth:`run_ahead`."""
         for node in self.stages.scans:
-            values[node] = self._evaluate(node, values, view)
+            if shared and shared.takes_table(node) and node.inputs[0] in self._on_tables:
+                values[node] = shared.run(node, [values[each] for each in node.inputs])
+            else:
+                values[node] = self._evaluate(node, self._of_all(node, values, shared), view)
+        if shared and (self.stages.loop or self.stages.after):
+            used = {each for node in (*self.stages.loop, *self.stages.after) for each in node.inputs}
+            values.update({node: shared.expand(values[node]) for node in used & self._on_tables})
         if self.stages.loop:
             self._run_loop(view, values)
         for node in self.stages.after:
             values[node] = self._evaluate(node, values, view)
-        return values[_output(self.program)]
+        out = _output(self.program)
+        return shared.expand(values[out]) if shared and out in self._on_tables else values[out]
+
+    def _of_all(self, node: Node, values: dict[Node, Tensor], shared: Sharing | None) -> dict[Node, Tensor]:
+        """What an operator takes, with rows for all nodes."""
+        at = {each: values[each] for each in node.inputs}
+        if shared:
+            at |= {each: shared.expand(at[each]) for each in at if each in self._on_tables}
+        return at
 
     def _run_loop(self, view: GroupView, values: dict[Node, Tensor]) -> None:
         loop, updates = self.stages.loop, self.program.updates

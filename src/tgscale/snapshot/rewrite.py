@@ -45,6 +45,7 @@ class Rewrites:
         hoist: what does not depend on the state is computed for all steps of a group at once, ahead of the recurrence.
         cache: what depends on the data alone is computed once for the whole run.
         fuse: a recurrence that is a GRU or an LSTM runs as one call for all steps of a group.
+        distinct: nodes with equal data, and states that cannot differ, are computed once per group.
     """
 
     associate: bool = True
@@ -54,6 +55,7 @@ class Rewrites:
     hoist: bool = True
     cache: bool = True
     fuse: bool = True
+    distinct: bool = True
 
     @classmethod
     def none(cls) -> Rewrites:

@@ -1,0 +1,360 @@
+"""Kernels of :mod:`tgscale.nn.shared_recurrence`: recurrent cells on distinct states.
+
+Steps are the outer loop, tiles of a step's rows the inner one; rows differ from step to step. A row takes the state of its ``parent`` at the step
+before, and its gates from a table. The gradient goes the other way by gathering too: a row sums over its children, so
+tiles of a step are independent. Tiles go to ``parts`` in turn, and each part sums its own gradient of the weights:
+the result does not depend on the number of threads. Names: ``R`` rows of all steps, ``C`` channels, ``B`` matrices.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from tgscale.graph.aggregate import aggregate_rows
+from tgscale.nn.fast_math import sigmoid, tanh
+from tgscale.nn.recurrence_numba import (
+    OPTIONS,
+    TILE,
+    add_into,
+    gru_backward_reset,
+    gru_backward_update,
+    gru_join,
+    lstm_backward_update,
+)
+
+
+@numba.njit(**OPTIONS)
+def _take(x, index, out):
+    """``out[i] = x[index[i]]``."""
+    for i in range(len(index)):
+        a, b = out[i], x[index[i]]
+        for c in range(len(a)):
+            a[c] = b[c]
+
+
+@numba.njit(**OPTIONS)
+def _sum_children(x, start, item, out):
+    """``out[k]`` is the sum of the rows of ``x`` in list ``k``."""
+    for k in range(len(out)):
+        a = out[k]
+        first, end = start[k], start[k + 1]
+        if first == end:
+            a[:] = 0
+            continue
+        b = x[item[first]]
+        for c in range(len(a)):
+            a[c] = b[c]
+        for e in range(first + 1, end):
+            b = x[item[e]]
+            for c in range(len(a)):
+                a[c] += b[c]
+
+
+@numba.njit(**OPTIONS)
+def _add_gathered(x, start, item, weight, out):
+    """``out[k] += sum of weight[e] * x[item[e]]`` over list ``k``."""
+    for k in range(len(out)):
+        a = out[k]
+        for e in range(start[k], start[k + 1]):
+            b, s = x[item[e]], weight[e]
+            for c in range(len(a)):
+                a[c] += s * b[c]
+
+
+@numba.njit(**OPTIONS)
+def _gru_gates(table, row, h, zr, rh):
+    """``zr <- sigmoid(gate[:, :2C] + zr)``, ``rh = r * h``."""
+    C = h.shape[1]
+    for i in range(len(h)):
+        a, g, state, out = zr[i], table[row[i]], h[i], rh[i]
+        for c in range(2 * C):
+            a[c] = sigmoid(a[c] + g[c])
+        r = a[C:]
+        for c in range(C):
+            out[c] = r[c] * state[c]
+
+
+@numba.njit(**OPTIONS)
+def _gru_update(table, row, h, zr, n, out):
+    """``n <- tanh(gate[:, 2C:] + n)``, ``out = z * h + (1 - z) * n``."""
+    C = h.shape[1]
+    for i in range(len(h)):
+        g, state, z, new, result = table[row[i], 2 * C :], h[i], zr[i], n[i], out[i]
+        for c in range(C):
+            new[c] = tanh(new[c] + g[c])
+        for c in range(C):
+            result[c] = new[c] + z[c] * (state[c] - new[c])
+
+
+@numba.njit(**OPTIONS)
+def _lstm_update(table, row, c_prev, act, c, h):
+    """``act <- activations(gate + act)``, ``c = f * c_prev + i * g``, ``h = o tanh(c)``; gates i, f, g, o."""
+    C = h.shape[1]
+    for m in range(len(h)):
+        a, x, old, new, out = act[m], table[row[m]], c_prev[m], c[m], h[m]
+        for k in range(2 * C):
+            a[k] = sigmoid(a[k] + x[k])
+        i, f, g, o, x_g, x_o = a[:C], a[C:], a[2 * C :], a[3 * C :], x[2 * C :], x[3 * C :]
+        for k in range(C):
+            g[k] = tanh(g[k] + x_g[k])
+        for k in range(C):
+            o[k] = sigmoid(o[k] + x_o[k])
+        for k in range(C):
+            new[k] = f[k] * old[k] + i[k] * g[k]
+        for k in range(C):
+            out[k] = o[k] * tanh(new[k])
+
+
+@numba.njit(**OPTIONS)
+def _gru_forward_rows(a, b, first_step, table, row, parent, u_zr, u_n, zr, n, out, h, rh):
+    m = b - a
+    h, rh = h[:m], rh[:m]
+    if first_step:
+        h[:] = 0
+        zr[a:b] = 0
+        n[a:b] = 0
+        _gru_gates(table, row[a:b], h, zr[a:b], rh)
+    else:
+        _take(out, parent[a:b], h)
+        np.dot(h, u_zr, zr[a:b])
+        _gru_gates(table, row[a:b], h, zr[a:b], rh)
+        np.dot(rh, u_n, n[a:b])
+    _gru_update(table, row[a:b], h, zr[a:b], n[a:b], out[a:b])
+
+
+@numba.njit(**OPTIONS)
+def gru_forward_step(t, part, parts, offsets, table, row, parent, u_zr, u_n, zr, n, out, h, rh):
+    """A part's tiles of step ``t``. ``h`` and ``rh``: room for a tile."""
+    for a in range(offsets[t] + part * TILE, offsets[t + 1], parts * TILE):
+        b = min(a + TILE, offsets[t + 1])
+        _gru_forward_rows(a, b, t == 0, table, row, parent, u_zr, u_n, zr, n, out, h, rh)
+
+
+@numba.njit(**OPTIONS)
+def gru_forward(offsets, table, row, parent, u_zr, u_n, zr, n, out, parts):
+    room = np.empty((2, TILE, out.shape[1]), out.dtype)
+    for t in range(len(offsets) - 1):
+        gru_forward_step(t, 0, 1, offsets, table, row, parent, u_zr, u_n, zr, n, out, room[0], room[1])
+
+
+@numba.njit(**OPTIONS, parallel=True)
+def gru_forward_parallel(offsets, table, row, parent, u_zr, u_n, zr, n, out, parts):
+    room = np.empty((parts, 2, TILE, out.shape[1]), out.dtype)
+    for t in range(len(offsets) - 1):
+        for p in numba.prange(parts):
+            gru_forward_step(t, p, parts, offsets, table, row, parent, u_zr, u_n, zr, n, out, room[p, 0], room[p, 1])
+
+
+@numba.njit(**OPTIONS)
+def gru_backward_step(
+    t, part, parts, offsets, parent, child_start, child, grad, u_zr, u_n, zr, n, out,
+    above, below, grad_gates, du_zr, du_n, room,
+):  # fmt: skip
+    """A part's tiles of step ``t``; ``above``: what the next step's rows hand back, ``below``: this one's."""
+    C = out.shape[1]
+    dzr = np.empty((TILE, 2 * C), out.dtype)
+    step_zr, step_n = np.empty((C, 2 * C), out.dtype), np.empty((C, C), out.dtype)
+    for a in range(offsets[t] + part * TILE, offsets[t + 1], parts * TILE):
+        b = min(a + TILE, offsets[t + 1])
+        m, k = b - a, a - offsets[t]
+        h, dh, dn, drh, rh, dz = room[0, :m], room[1, :m], room[2, :m], room[3, :m], room[4, :m], dzr[:m]
+        _sum_children(above, child_start[a : b + 1], child, dh)
+        if t > 0:
+            _take(out, parent[a:b], h)
+        else:
+            h[:] = 0
+        gru_backward_update(grad[a:b], h, zr[a:b], n[a:b], dh, dz, dn)
+        if t > 0:
+            np.dot(dn, u_n.T, drh)
+            gru_backward_reset(h, zr[a:b], drh, dh, dz, rh)
+            np.dot(rh.T, dn, step_n)
+            np.dot(h.T, dz, step_zr)
+            add_into(du_n, step_n)
+            add_into(du_zr, step_zr)
+            np.dot(dz, u_zr.T, below[k : k + m])
+            add_into(below[k : k + m], dh)
+        else:
+            dz[:, C:] = 0
+        gru_join(dz, dn, grad_gates[a:b])
+
+
+@numba.njit(**OPTIONS)
+def gru_backward(
+    offsets, parent, child_start, child, grad, u_zr, u_n, zr, n, out, carry, grad_gates, du_zr, du_n, parts
+):  # fmt: skip
+    room = np.empty((5, TILE, out.shape[1]), out.dtype)
+    du_zr[:] = 0
+    du_n[:] = 0
+    for t in range(len(offsets) - 2, -1, -1):
+        for p in range(parts):
+            gru_backward_step(
+                t, p, parts, offsets, parent, child_start, child, grad, u_zr, u_n, zr, n, out,
+                carry[(t + 1) % 2], carry[t % 2], grad_gates, du_zr[p], du_n[p], room,
+            )  # fmt: skip
+
+
+@numba.njit(**OPTIONS, parallel=True)
+def gru_backward_parallel(
+    offsets, parent, child_start, child, grad, u_zr, u_n, zr, n, out, carry, grad_gates, du_zr, du_n, parts
+):  # fmt: skip
+    room = np.empty((parts, 5, TILE, out.shape[1]), out.dtype)
+    du_zr[:] = 0
+    du_n[:] = 0
+    for t in range(len(offsets) - 2, -1, -1):
+        for p in numba.prange(parts):
+            gru_backward_step(
+                t, p, parts, offsets, parent, child_start, child, grad, u_zr, u_n, zr, n, out,
+                carry[(t + 1) % 2], carry[t % 2], grad_gates, du_zr[p], du_n[p], room[p],
+            )  # fmt: skip
+
+
+@numba.njit(**OPTIONS)
+def _gather(B, start, item, weight, x, a, b, out):
+    """What rows ``a`` to ``b`` gather, matrix by matrix side by side, ``[b - a, B * C]``."""
+    lists = out.reshape((b - a) * B, x.shape[1])
+    aggregate_rows(0, start, item, weight, x, a * B, b * B, lists)
+
+
+@numba.njit(**OPTIONS)
+def _lstm_forward_rows(
+    a, b, recurrent, gathers, table, row, parent, start, item, weight, u_self, u_near, act, c, out, h, old, near, more
+):  # fmt: skip
+    """``u_self``: weights of the state itself, no rows where it plays no part; ``u_near``: of what is gathered."""
+    m = b - a
+    if recurrent:
+        _take(c, parent[a:b], old[:m])
+    else:
+        old[:m] = 0
+    if recurrent and len(u_self):
+        _take(out, parent[a:b], h[:m])
+        np.dot(h[:m], u_self, act[a:b])
+    else:
+        act[a:b] = 0
+    if gathers:
+        _gather(len(u_near) // out.shape[1], start, item, weight, out, a, b, near[:m])
+        np.dot(near[:m], u_near, more[:m])
+        add_into(act[a:b], more[:m])
+    _lstm_update(table, row[a:b], old[:m], act[a:b], c[a:b], out[a:b])
+
+
+@numba.njit(**OPTIONS)
+def lstm_forward_step(
+    t, part, parts, offsets, active, table, row, parent, start, item, weight, u_self, u_near, act, c, out, states, wide
+):  # fmt: skip
+    """A part's tiles of step ``t``: of the rows that gather, then of the others."""
+    near = np.empty((TILE, len(u_near)), out.dtype)
+    bounds = (offsets[t], offsets[t] + active[t], offsets[t + 1])
+    for kind in range(2):
+        for a in range(bounds[kind] + part * TILE, bounds[kind + 1], parts * TILE):
+            b = min(a + TILE, bounds[kind + 1])
+            _lstm_forward_rows(
+                a, b, t > 0, kind == 0, table, row, parent, start, item, weight, u_self, u_near, act, c, out,
+                states[0], states[1], near, wide,
+            )  # fmt: skip
+
+
+@numba.njit(**OPTIONS)
+def lstm_forward(
+    offsets, active, table, row, parent, start, item, weight, u_self, u_near, act, c, out, parts
+):  # fmt: skip
+    states, wide = np.empty((2, TILE, out.shape[1]), out.dtype), np.empty((TILE, act.shape[1]), out.dtype)
+    for t in range(len(offsets) - 1):
+        lstm_forward_step(
+            t, 0, 1, offsets, active, table, row, parent, start, item, weight, u_self, u_near, act, c, out, states, wide
+        )  # fmt: skip
+
+
+@numba.njit(**OPTIONS, parallel=True)
+def lstm_forward_parallel(
+    offsets, active, table, row, parent, start, item, weight, u_self, u_near, act, c, out, parts
+):  # fmt: skip
+    states = np.empty((parts, 2, TILE, out.shape[1]), out.dtype)
+    wide = np.empty((parts, TILE, act.shape[1]), out.dtype)
+    for t in range(len(offsets) - 1):
+        for p in numba.prange(parts):
+            lstm_forward_step(
+                t, p, parts, offsets, active, table, row, parent, start, item, weight, u_self, u_near, act, c, out,
+                states[p], wide[p],
+            )  # fmt: skip
+
+
+@numba.njit(**OPTIONS)
+def lstm_backward_step(
+    t, part, parts, offsets, active, parent, child_start, child, start, item, weight, near_start, near_item,
+    near_weight, grad, u_self, u_near, act, c, out, dh_above, dc_above, near_above, dh_below, dc_below, near_below,
+    grad_gates, du_self, du_near, room,
+):  # fmt: skip
+    """A part's tiles of step ``t``; ``above``: what the next step's rows hand back, ``below``: this one's.
+
+    ``near``: gradients of what rows gather, list by list, which the gathered rows sum by the transposed lists.
+    """
+    C = out.shape[1]
+    B = len(u_near) // C
+    near, step_near = np.empty((TILE, B * C), out.dtype), np.empty_like(u_near)
+    step_self = np.empty_like(u_self)
+    bounds = (offsets[t], offsets[t] + active[t], offsets[t + 1])
+    for kind in range(2):
+        for a in range(bounds[kind] + part * TILE, bounds[kind + 1], parts * TILE):
+            b = min(a + TILE, bounds[kind + 1])
+            m, k = b - a, a - offsets[t]
+            h, dh, old, dc, dgate = room[0, :m], room[1, :m], room[2, :m], dc_below[k : k + m], grad_gates[a:b]
+            _sum_children(dh_above, child_start[a : b + 1], child, dh)
+            _sum_children(dc_above, child_start[a : b + 1], child, dc)
+            if B:
+                _add_gathered(near_above, near_start[a : b + 1], near_item, near_weight, dh)
+            if t > 0:
+                _take(c, parent[a:b], old)
+            else:
+                old[:] = 0
+            lstm_backward_update(grad[a:b], old, act[a:b], c[a:b], dh, dc, dgate)
+            if t == 0:
+                continue
+            if len(u_self):
+                _take(out, parent[a:b], h)
+                np.dot(h.T, dgate, step_self)
+                add_into(du_self, step_self)
+                np.dot(dgate, u_self.T, dh_below[k : k + m])
+            else:
+                dh_below[k : k + m] = 0
+            if kind == 0 and B:
+                _gather(B, start, item, weight, out, a, b, near[:m])
+                np.dot(near[:m].T, dgate, step_near)
+                add_into(du_near, step_near)
+                np.dot(dgate, u_near.T, near_below[k * B : (k + m) * B].reshape(m, B * C))
+
+
+@numba.njit(**OPTIONS)
+def lstm_backward(
+    offsets, active, parent, child_start, child, start, item, weight, near_start, near_item, near_weight, grad,
+    u_self, u_near, act, c, out, carry_h, carry_c, carry_near, grad_gates, du_self, du_near, parts,
+):  # fmt: skip
+    room = np.empty((3, TILE, out.shape[1]), out.dtype)
+    du_self[:] = 0
+    du_near[:] = 0
+    for t in range(len(offsets) - 2, -1, -1):
+        x, y = (t + 1) % 2, t % 2
+        for p in range(parts):
+            lstm_backward_step(
+                t, p, parts, offsets, active, parent, child_start, child, start, item, weight, near_start, near_item,
+                near_weight, grad, u_self, u_near, act, c, out, carry_h[x], carry_c[x], carry_near[x], carry_h[y],
+                carry_c[y], carry_near[y], grad_gates, du_self[p], du_near[p], room,
+            )  # fmt: skip
+
+
+@numba.njit(**OPTIONS, parallel=True)
+def lstm_backward_parallel(
+    offsets, active, parent, child_start, child, start, item, weight, near_start, near_item, near_weight, grad,
+    u_self, u_near, act, c, out, carry_h, carry_c, carry_near, grad_gates, du_self, du_near, parts,
+):  # fmt: skip
+    room = np.empty((parts, 3, TILE, out.shape[1]), out.dtype)
+    du_self[:] = 0
+    du_near[:] = 0
+    for t in range(len(offsets) - 2, -1, -1):
+        x, y = (t + 1) % 2, t % 2
+        for p in numba.prange(parts):
+            lstm_backward_step(
+                t, p, parts, offsets, active, parent, child_start, child, start, item, weight, near_start, near_item,
+                near_weight, grad, u_self, u_near, act, c, out, carry_h[x], carry_c[x], carry_near[x], carry_h[y],
+                carry_c[y], carry_near[y], grad_gates, du_self[p], du_near[p], room[p],
+            )  # fmt: skip
