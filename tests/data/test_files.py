@@ -1,8 +1,9 @@
 import os
 
+import numpy as np
 import pytest
 
-from tgscale.data.files import write_atomically
+from tgscale.data.files import release_pages, write_atomically
 
 
 def test_writes_and_replaces(tmp_path):
@@ -25,3 +26,14 @@ def test_a_failure_leaves_the_old_file(tmp_path, monkeypatch):
         write_atomically(file, "new")
     assert file.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize("mode", ["r", "r+", "c"])
+def test_pages_that_are_let_go_keep_their_content(tmp_path, mode):
+    np.save(tmp_path / "column.npy", np.arange(100_000))
+    column = np.load(tmp_path / "column.npy", mmap_mode=mode)
+    expected = np.arange(100_000)
+    if mode != "r":
+        column[5000] = expected[5000] = -1
+    release_pages(column, column[10:20], np.arange(3))
+    np.testing.assert_array_equal(column, expected)

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from tgscale.data.stream import EventStream, Split
+from tgscale.data import stream as stream_module
+from tgscale.data.stream import EventStream, Split, mark_nodes
 from tgscale.errors import DataError
 
 
@@ -35,6 +36,12 @@ def test_split_by_time():
     assert split == Split(train=70, val=85, test=100)
     assert [split.range(part) for part in ("train", "val", "test")] == [(0, 70), (70, 85), (85, 100)]
     assert stream.split(val=0.1, test=0.3) == Split(train=60, val=70, test=100)
+
+
+def test_nodes_are_marked_a_piece_at_a_time(monkeypatch):
+    monkeypatch.setattr(stream_module, "MARK_EVENTS", 3)
+    seen = mark_nodes(9, np.array([1, 1, 2, 5, 1, 1, 8], np.int32), np.array([], np.int32), np.array([4]))
+    assert np.flatnonzero(seen).tolist() == [1, 2, 4, 5, 8]
 
 
 def test_new_nodes_are_those_without_a_training_event():

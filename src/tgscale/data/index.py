@@ -1,15 +1,23 @@
 """Two sorted indices over a stream, built once at import by counting sorts (O(E), no comparisons).
 
 Both answer "what happened before event id x" by binary search inside one node's segment.
+
+Large indices are filled a block of nodes at a time, each in a pass over all events, so that writes scatter over no more
+than a block and the pages of memory-mapped columns can be let go in between: what is resident does not grow with E.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numba
 import numpy as np
+
+from tgscale.data.files import release_pages
+
+BLOCK_ROWS = 1 << 26
+PIECE_EVENTS = 1 << 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,17 +55,19 @@ def _narrow(limit: int) -> type[np.signedinteger]:
 
 
 @numba.njit(cache=True)
-def _fill_tcsr(src, dst, cursor, neighbor, event_id):
+def _fill_tcsr(src, dst, first_event, first, last, cursor, neighbor, event_id):
+    """Rows of the nodes ``[first, last)`` from a piece of the events."""
     for e in range(len(src)):
         u, v = src[e], dst[e]
-        at = cursor[u]
-        neighbor[at] = v
-        event_id[at] = e
-        cursor[u] = at + 1
-        if u != v:
+        if first <= u < last:
+            at = cursor[u]
+            neighbor[at] = v
+            event_id[at] = first_event + e
+            cursor[u] = at + 1
+        if first <= v < last and u != v:
             at = cursor[v]
             neighbor[at] = u
-            event_id[at] = e
+            event_id[at] = first_event + e
             cursor[v] = at + 1
 
 
@@ -76,16 +86,33 @@ def _count_lower(src, dst, indptr):
 
 
 @numba.njit(cache=True)
-def _fill_pairs(tcsr_indptr, neighbor, tcsr_event_id, cursor, partner, event_id):
+def _fill_pairs(tcsr_indptr, neighbor, tcsr_event_id, start, stop, first, last, cursor, partner, event_id):
+    """Rows of the lower ids ``[first, last)`` from the lists of the nodes ``[start, stop)``."""
     # Nodes are visited in order, so each lower id receives its partners in order, and their events in order.
-    for v in range(len(tcsr_indptr) - 1):
+    for v in range(start, stop):
         for i in range(tcsr_indptr[v], tcsr_indptr[v + 1]):
             u = neighbor[i]
-            if u <= v:
+            if first <= u < last and u <= v:
                 at = cursor[u]
                 partner[at] = v
                 event_id[at] = tcsr_event_id[i]
                 cursor[u] = at + 1
+
+
+def _pieces(src: np.ndarray, dst: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """First event, sources and destinations of consecutive pieces, whose pages are let go afterwards."""
+    for first in range(0, len(src), PIECE_EVENTS):
+        yield first, src[first : first + PIECE_EVENTS], dst[first : first + PIECE_EVENTS]
+        release_pages(src, dst)
+
+
+def _blocks(indptr: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Consecutive runs of nodes that own no more than a block's rows, or are a single node."""
+    first, nodes = 0, len(indptr) - 1
+    while first < nodes:
+        last = int(np.searchsorted(indptr, indptr[first] + BLOCK_ROWS, side="right")) - 1
+        yield first, (last := min(max(last, first + 1), nodes))
+        first = last
 
 
 Empty = Callable[[str, type[np.signedinteger], tuple[int, ...]], np.ndarray]
@@ -106,11 +133,16 @@ def build_tcsr(src: np.ndarray, dst: np.ndarray, num_nodes: int, empty: Empty = 
     """
     indptr = empty("indptr", np.int64, (num_nodes + 1,))
     indptr[:] = 0
-    _count_tcsr(src, dst, indptr)
+    for _, sources, destinations in _pieces(src, dst):
+        _count_tcsr(sources, destinations, indptr)
     np.cumsum(indptr, out=indptr)
     neighbor = empty("neighbor", _narrow(num_nodes), (int(indptr[-1]),))
     event_id = empty("event_id", _narrow(len(src)), (int(indptr[-1]),))
-    _fill_tcsr(src, dst, np.array(indptr[:-1]), neighbor, event_id)
+    cursor = np.array(indptr[:-1])
+    for first, last in _blocks(indptr):
+        for first_event, sources, destinations in _pieces(src, dst):
+            _fill_tcsr(sources, destinations, first_event, first, last, cursor, neighbor, event_id)
+        release_pages(neighbor, event_id)
     return TCSR(indptr, neighbor, event_id)
 
 
@@ -129,9 +161,16 @@ def pair_index_of(tcsr: TCSR, src: np.ndarray, dst: np.ndarray, empty: Empty = _
     """
     indptr = empty("indptr", np.int64, (len(tcsr.indptr),))
     indptr[:] = 0
-    _count_lower(src, dst, indptr)
+    for _, sources, destinations in _pieces(src, dst):
+        _count_lower(sources, destinations, indptr)
     np.cumsum(indptr, out=indptr)
     partner = empty("partner", _narrow(len(tcsr.indptr) - 1), (len(src),))
     event_id = empty("event_id", _narrow(len(src)), (len(src),))
-    _fill_pairs(tcsr.indptr, tcsr.neighbor, tcsr.event_id, np.array(indptr[:-1]), partner, event_id)
+    cursor = np.array(indptr[:-1])
+    for first, last in _blocks(indptr):
+        for start, stop in _blocks(tcsr.indptr):
+            lists = (tcsr.indptr, tcsr.neighbor, tcsr.event_id, start, stop)
+            _fill_pairs(*lists, first, last, cursor, partner, event_id)
+            release_pages(tcsr.neighbor, tcsr.event_id)
+        release_pages(partner, event_id)
     return PairIndex(indptr, partner, event_id)

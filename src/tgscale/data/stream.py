@@ -14,6 +14,18 @@ import numpy as np
 from tgscale.data.index import TCSR, PairIndex, build_tcsr, pair_index_of
 from tgscale.errors import DataError
 
+MARK_EVENTS = 1 << 20
+
+
+def mark_nodes(num_nodes: int, *columns: np.ndarray) -> np.ndarray:
+    """Mask ``[num_nodes]`` of the nodes that stand in any of these columns of node ids."""
+    seen = np.zeros(num_nodes, dtype=bool)
+    for ids in columns:
+        # In pieces: NumPy turns a whole column of indices into 64 bits at once.
+        for first in range(0, len(ids), MARK_EVENTS):
+            seen[ids[first : first + MARK_EVENTS]] = True
+    return seen
+
 
 @dataclass(frozen=True)
 class Split:
@@ -144,9 +156,7 @@ class EventStream:
     @cached_property
     def destinations(self) -> np.ndarray:
         """The distinct destination nodes of the whole stream, sorted, int64."""
-        seen = np.zeros(self.num_nodes, dtype=bool)
-        seen[self.dst] = True
-        return np.flatnonzero(seen)
+        return np.flatnonzero(mark_nodes(self.num_nodes, self.dst))
 
     def split(self, val: float = 0.15, test: float = 0.15) -> Split:
         """Split by time: the last ``test`` of the events, the ``val`` before them, and the rest to train on.
@@ -161,7 +171,4 @@ class EventStream:
 
     def new_nodes(self, split: Split) -> np.ndarray:
         """Mask ``[N]`` of the nodes that no training event touches (the inductive metrics count their events)."""
-        new = np.ones(self.num_nodes, dtype=bool)
-        new[self.src[: split.train]] = False
-        new[self.dst[: split.train]] = False
-        return new
+        return ~mark_nodes(self.num_nodes, self.src[: split.train], self.dst[: split.train])

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from tgscale.data.stream import EventStream, Split
+from tgscale.data.stream import EventStream, Split, mark_nodes
 
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 # Times below this many seconds (1980-01-01) count from the data's own start rather than from 1970.
@@ -53,7 +53,7 @@ def summarize(stream: EventStream, split: Split | None = None) -> dict[str, Any]
         "events": stream.num_events,
         "nodes": stream.num_nodes,
         "active_nodes": int(np.count_nonzero(degree)),
-        "sources": _count_distinct(stream.src, stream.num_nodes),
+        "sources": int(np.count_nonzero(mark_nodes(stream.num_nodes, stream.src))),
         "destinations": len(stream.destinations),
         "bipartite": stream.num_sources is not None,
         "self_loops": int(np.count_nonzero(np.asarray(stream.src) == stream.dst)),
@@ -68,12 +68,6 @@ def summarize(stream: EventStream, split: Split | None = None) -> dict[str, Any]
         "split": [_describe_part(stream, split, part, repeats) for part in PARTS],
         "storage": describe_storage(stream.path, {} if stream.path else _columns(stream)),
     }
-
-
-def _count_distinct(ids: np.ndarray, size: int) -> int:
-    seen = np.zeros(size, dtype=bool)
-    seen[ids] = True
-    return int(np.count_nonzero(seen))
 
 
 def _describe_label(label: np.ndarray | None) -> dict[str, Any] | None:
@@ -195,9 +189,7 @@ def _describe_part(stream: EventStream, split: Split, part: str, repeats: np.nda
     first, last = split.range(part)
     new = np.zeros(stream.num_nodes, dtype=bool) if part == "train" else stream.new_nodes(split)
     src, dst = stream.src[first:last], stream.dst[first:last]
-    touched = np.zeros(stream.num_nodes, dtype=bool)
-    touched[src] = True
-    touched[dst] = True
+    touched = mark_nodes(stream.num_nodes, src, dst)
     some = last > first
     return {
         "part": part,
