@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import gc
 import json
-import mmap
 import os
 import statistics
 import sys
@@ -34,6 +33,7 @@ import torch
 import tyro
 from measured_import import PeakMemory, describe, in_child, run_import, status
 
+from tgscale.data.files import release_pages
 from tgscale.data.generate import EventChunk, generate_chunks
 from tgscale.data.store import open_stream
 from tgscale.data.stream import EventStream, Split
@@ -173,8 +173,7 @@ def seconds_of(work: Callable[[], Any]) -> float:
 def forget_pages(stream: EventStream, store: Path) -> None:
     """Drop the pages of a store from this process and from the system."""
     parts = (stream, stream.tcsr, stream.pairs)
-    for column in (value for part in parts for value in vars(part).values() if isinstance(value, np.memmap)):
-        column._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+    release_pages(*(column for part in parts for column in vars(part).values() if isinstance(column, np.ndarray)))
     for file in store.iterdir():
         with open(file, "rb") as handle:
             os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
