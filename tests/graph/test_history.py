@@ -54,6 +54,18 @@ def test_equals_brute_force(stream, seed):
             assert history.age(a, torch.tensor(event), given_time, before=bound).tolist() == age
 
 
+@pytest.mark.parametrize("piece", [1, 5, 10_000])
+def test_tensors_of_pairs_are_made_a_piece_at_a_time(monkeypatch, piece):
+    stream = make_stream(nodes=12, events=200, latest=50)
+    monkeypatch.setattr(search, "PIECE_ROWS", piece)
+    history = History(stream, backend="tensor")
+    reference = History(stream, backend="numba")
+    a, time = random_queries(stream, 300, 0)
+    b, _ = random_queries(stream, 300, 1)
+    assert rows(history.pair(a, b, time)) == rows(reference.pair(a, b, time))
+    assert rows(history.node(a, time)) == rows(reference.node(a, time))
+
+
 @pytest.mark.parametrize("backend", ["numba", "tensor"])
 def test_self_pair_counts_self_loops_and_ties_are_not_past(backend):
     stream = EventStream.from_arrays(np.array([0, 1, 0, 0]), np.array([0, 0, 0, 1]), np.array([1, 2, 5, 5]))

@@ -106,11 +106,11 @@ def _pieces(src: np.ndarray, dst: np.ndarray) -> Iterator[tuple[int, np.ndarray,
         release_pages(src, dst)
 
 
-def _blocks(indptr: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Consecutive runs of nodes that own no more than a block's rows, or are a single node."""
+def node_blocks(indptr: np.ndarray, rows: int) -> Iterator[tuple[int, int]]:
+    """Consecutive runs ``[first, last)`` of nodes that own no more than so many rows, or are a single node."""
     first, nodes = 0, len(indptr) - 1
     while first < nodes:
-        last = int(np.searchsorted(indptr, indptr[first] + BLOCK_ROWS, side="right")) - 1
+        last = int(np.searchsorted(indptr, indptr[first] + rows, side="right")) - 1
         yield first, (last := min(max(last, first + 1), nodes))
         first = last
 
@@ -139,7 +139,7 @@ def build_tcsr(src: np.ndarray, dst: np.ndarray, num_nodes: int, empty: Empty = 
     neighbor = empty("neighbor", _narrow(num_nodes), (int(indptr[-1]),))
     event_id = empty("event_id", _narrow(len(src)), (int(indptr[-1]),))
     cursor = np.array(indptr[:-1])
-    for first, last in _blocks(indptr):
+    for first, last in node_blocks(indptr, BLOCK_ROWS):
         for first_event, sources, destinations in _pieces(src, dst):
             _fill_tcsr(sources, destinations, first_event, first, last, cursor, neighbor, event_id)
         release_pages(neighbor, event_id)
@@ -167,8 +167,8 @@ def pair_index_of(tcsr: TCSR, src: np.ndarray, dst: np.ndarray, empty: Empty = _
     partner = empty("partner", _narrow(len(tcsr.indptr) - 1), (len(src),))
     event_id = empty("event_id", _narrow(len(src)), (len(src),))
     cursor = np.array(indptr[:-1])
-    for first, last in _blocks(indptr):
-        for start, stop in _blocks(tcsr.indptr):
+    for first, last in node_blocks(indptr, BLOCK_ROWS):
+        for start, stop in node_blocks(tcsr.indptr, BLOCK_ROWS):
             lists = (tcsr.indptr, tcsr.neighbor, tcsr.event_id, start, stop)
             _fill_pairs(*lists, first, last, cursor, partner, event_id)
             release_pages(tcsr.neighbor, tcsr.event_id)

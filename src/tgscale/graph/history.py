@@ -17,6 +17,7 @@ from tgscale.graph.search import (
     index_tensors,
     lower_bound,
     lower_bound_near,
+    owners,
     resolve_backend,
 )
 
@@ -84,14 +85,20 @@ class _PairTensors:
         nodes, events = stream.num_nodes, stream.num_events
         if (max(nodes, events) + 1) * max(nodes, events) >= 2**63:
             raise ConfigError(f"{nodes} nodes and {events} events do not fit a 64-bit key: use backend 'numba'.")
-        pairs = stream.pairs
-        key = np.repeat(np.arange(nodes), np.diff(pairs.indptr)) * nodes + pairs.partner
-        starts = np.flatnonzero(np.diff(key, prepend=-1))
-        number = np.repeat(np.arange(len(starts)), np.diff(starts, append=events))
+        index = stream.pairs
         self.num_nodes, self.num_events = nodes, events
-        self.pair = torch.from_numpy(key[starts]).to(device)
-        self.start = torch.from_numpy(starts).to(device)
-        self.key = torch.from_numpy(number * events + pairs.event_id).to(device)
+        self.key = torch.empty(events, dtype=torch.int64, device=device)
+        pairs, starts, found = [], [], 0
+        for rows, owner in owners(index.indptr):  # all events of a pair are in one piece
+            pair = owner * nodes + index.partner[rows]
+            start = np.flatnonzero(np.diff(pair, prepend=-1))
+            number = found + np.repeat(np.arange(len(start)), np.diff(start, append=len(pair)))
+            self.key[rows] = torch.from_numpy(number * events + index.event_id[rows]).to(device)
+            pairs.append(pair[start])
+            starts.append(start + rows.start)
+            found += len(start)
+        self.pair = torch.from_numpy(np.concatenate(pairs)).to(device)
+        self.start = torch.from_numpy(np.concatenate(starts)).to(device)
 
     def past(self, a: Tensor, b: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
         """Count and last event of each pair before its bound."""

@@ -6,6 +6,8 @@ so "strictly before ``t``" and "event id below the bound" are the same thing, ti
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -14,9 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tgscale.data.index import node_blocks
 from tgscale.data.stream import EventStream
 from tgscale.errors import ConfigError
 from tgscale.graph.parallel import parallel_lock, thread_count
+
+PIECE_ROWS = 1 << 22
 
 
 @numba.njit(nogil=True, cache=True)
@@ -132,11 +137,27 @@ def index_tensors(stream: EventStream, device: torch.device) -> IndexTensors:
             raise ConfigError(
                 f"{stream.num_nodes} nodes x {stream.num_events} events do not fit a 64-bit key: use backend 'numba'."
             )
-        owner = np.repeat(np.arange(stream.num_nodes), np.diff(stream.tcsr.indptr))
-        key = owner * stream.num_events + stream.tcsr.event_id
-        columns = (np.array(stream.time), np.array(stream.tcsr.indptr), np.array(stream.tcsr.neighbor), key)
-        made[device] = IndexTensors(*(torch.from_numpy(column).to(device) for column in columns))
+        tcsr = stream.tcsr
+        key = torch.empty(len(tcsr.event_id), dtype=torch.int64, device=device)
+        for rows, owner in owners(tcsr.indptr):
+            key[rows] = torch.from_numpy(owner * stream.num_events + tcsr.event_id[rows]).to(device)
+        time, indptr, neighbor = (as_tensor(column, device) for column in (stream.time, tcsr.indptr, tcsr.neighbor))
+        made[device] = IndexTensors(time, indptr, neighbor, key)
     return made[device]
+
+
+def owners(indptr: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """A piece of a CSR's rows at a time, whole nodes each, and the node that owns each row, int64."""
+    for first, last in node_blocks(indptr, PIECE_ROWS):
+        owner = np.repeat(np.arange(first, last), np.diff(indptr[first : last + 1]))
+        yield slice(int(indptr[first]), int(indptr[last])), owner
+
+
+def as_tensor(column: np.ndarray, device: torch.device) -> Tensor:
+    """A column as a tensor; on CPU it shares the column's memory, memory-mapped and read-only as that may be."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(column).to(device)
 
 
 def resolve_backend(backend: str, device: torch.device) -> str:

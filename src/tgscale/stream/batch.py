@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,19 +21,13 @@ from tgscale.data.stream import EventStream
 from tgscale.graph.block import Block, build_block
 from tgscale.graph.history import History
 from tgscale.graph.sampling import NeighborSampler
+from tgscale.graph.search import as_tensor
 from tgscale.graph.unique import Compactor
 from tgscale.memory.local import MemoryRows
 from tgscale.nn.pair_encoding import PairEncoder
 from tgscale.stream.negatives import NegativeSampler
 
 _BLOCK = "block."
-
-
-def as_tensor(column: np.ndarray, device: torch.device) -> Tensor:
-    """A column as a tensor; on CPU it shares the column's memory, memory-mapped and read-only as that may be."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(column).to(device)
 
 
 @dataclass

@@ -17,13 +17,14 @@ from tgscale.errors import ConfigError
 from tgscale.graph.hashing import mix
 from tgscale.graph.history import History
 from tgscale.graph.sampling import NeighborSampler
+from tgscale.graph.search import as_tensor
 from tgscale.memory.group import Write
 from tgscale.memory.local import LocalMemory, MemoryRows, rows_after_events
 from tgscale.models.rules import RULES
 from tgscale.models.tgn import TGN
 from tgscale.nn.decoder import link_loss
 from tgscale.nn.static_memory import StaticTable
-from tgscale.stream.batch import Batch, BatchBuilder, as_tensor, mail_tables
+from tgscale.stream.batch import Batch, BatchBuilder, mail_tables
 from tgscale.stream.config import TrainConfig
 from tgscale.stream.negatives import NegativeSampler
 from tgscale.stream.scores import Scores, ScoreTable

@@ -17,10 +17,11 @@ from torch import Tensor
 import tgscale
 from tgscale.data.stream import EventStream, Split
 from tgscale.errors import ConfigError
+from tgscale.graph.search import as_tensor
 from tgscale.models.tgn import TGN
 from tgscale.nn.decoder import link_loss
 from tgscale.nn.static_memory import StaticMemory, StaticTable
-from tgscale.stream.batch import BatchBuilder, as_tensor
+from tgscale.stream.batch import BatchBuilder
 from tgscale.stream.config import TrainConfig
 from tgscale.train.progress import Progress
 
