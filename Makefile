@@ -4,12 +4,17 @@ WORKERS ?= 2
 REAL := $(or $(TGSCALE_SHARED_DATA),../shared/data)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+PEERS := build/peers/env/bin/python
+# Waiting threads sleep, as those of the command line do.
+PASSIVE := OMP_WAIT_POLICY=PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format docs bench lock clean
+.PHONY: help demo test test-slow lint format docs bench bench-sampling bench-import bench-training bench-peers
+.PHONY: bench-generated real-streams lock clean
+.NOTPARALLEL: # measurements would meet each other
 
 help: ## List the targets.
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "make %-14s %s\n", $$1, $$2}'
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -43,12 +48,30 @@ docs: export NO_MKDOCS_2_WARNING = 1
 docs: $(INSTALLED) ## Build the documentation into site/; a broken link is an error.
 	$(BIN)/mkdocs build --strict
 
-bench: $(INSTALLED) ## Measure sampling, import and, where there are real streams, training.
-	$(BIN)/tgscale data generate stream --out data/demo --overwrite
-	$(BIN)/python benchmarks/sampling.py --data data/demo
+# One after another; each is one command of benchmarks/README.md. Tables go into docs/, between their markers.
+bench: bench-import $(if $(wildcard $(REAL)/wikipedia),bench-sampling bench-training bench-peers,bench-generated) ## Measure all that can be measured here.
+
+bench-import: $(INSTALLED) ## Measure import.
 	$(BIN)/python benchmarks/ingest.py --events 2000000 --nodes 100000
-	@if [ -d "$(REAL)/wikipedia" ]; then $(BIN)/python benchmarks/tgn_speed.py --source "$(REAL)" --out build/results; \
-	else echo "no real streams in $(REAL): set TGSCALE_SHARED_DATA to measure training"; fi
+
+bench-sampling: $(INSTALLED) | real-streams ## Measure neighbor sampling.
+	$(PASSIVE) $(BIN)/python benchmarks/sampling.py --parquet "$(REAL)/wikipedia/events.parquet" --write
+
+bench-training: $(INSTALLED) | real-streams ## Measure training and evaluation of the stream engine.
+	$(PASSIVE) $(BIN)/python benchmarks/tgn_speed.py --source "$(REAL)" --out build/results --write
+
+bench-peers: $(INSTALLED) | real-streams ## Measure against PyG, TGM and PyTorch Geometric Temporal, side by side.
+	$(BIN)/python benchmarks/peers.py --out build/peers --write
+	$(BIN)/python benchmarks/stream_peers.py --source "$(REAL)" --out build/peers --write
+	$(BIN)/python benchmarks/snapshot_peers.py --source "$(REAL)" --out build/peers --quick --peer-python $(PEERS)
+
+bench-generated: $(INSTALLED)
+	@echo "No real streams in $(REAL), so sampling alone is measured: set TGSCALE_SHARED_DATA to where they lie."
+	$(BIN)/tgscale data generate stream --out data/demo --overwrite
+	$(PASSIVE) $(BIN)/python benchmarks/sampling.py --data data/demo
+
+real-streams:
+	@test -d "$(REAL)/wikipedia" || { echo "No real streams in $(REAL): set TGSCALE_SHARED_DATA to where they lie."; exit 1; }
 
 lock: ## Write constraints.txt anew, with the newest versions.
 	rm -rf build/lock

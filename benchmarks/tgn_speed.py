@@ -1,6 +1,6 @@
 """Speed of the stream engine: training and evaluation events/s on a real stream with random edge features.
 
-    python benchmarks/tgn_speed.py --source ../shared/data --out build/results --threads 1 2
+    python benchmarks/tgn_speed.py --source ../shared/data --out build/results [--what evaluation] [--write]
 
 Training: one whole epoch after one for warming up, the paper's model (no pair encoding, no static memory), dimension
 100, 10 neighbors, one negative per event; sampling, batches, forward, backward, optimiser and write-back all inside.
@@ -11,17 +11,21 @@ import argparse
 import dataclasses
 import statistics
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from real_sets import real_set
+from tables import DOCS, markdown, publish
 
 from tgscale.data.store import open_stream
 from tgscale.stream.config import default_config, disttgl_config, replace
 from tgscale.stream.engine import StreamEngine
 from tgscale.stream.loop import TrainingLoop
 from tgscale.train.environment import describe_environment, find_device, set_threads
+
+GOAL = {2: 8}  # threads -> seconds of evaluation
 
 
 def training(stream, device: torch.device, batch_size: int, rounds: int) -> list[float]:
@@ -64,22 +68,29 @@ def main() -> None:
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--what", nargs="+", default=["training", "evaluation"], choices=["training", "evaluation"])
+    parser.add_argument("--write", action="store_true", help="put the table into docs/benchmarks.md")
     options = parser.parse_args()
-    device = find_device(options.device)
+    environment, device = describe_environment(), find_device(options.device)
+    said = f"{environment['cpu']}, {environment['cores']} cores, torch {environment['torch']}, {device}"
+    head = ["what", "threads", "batch", "median", "rounds", "goal"]
+    publish(DOCS / "benchmarks.md", "speed", f"{markdown(head, rows(options, device))}\n\n{said}.", options.write)
+
+
+def rows(options: argparse.Namespace, device: torch.device) -> Iterator[list[object]]:
+    """One measurement after another."""
     stream = open_stream(real_set(options.set, options.source, options.out / "data"))
     features = np.random.default_rng(0).normal(size=(stream.num_events, options.features)).astype(np.float32)
-    environment = describe_environment()
-    print(f"{environment['cpu']}, {environment['cores']} cores, torch {environment['torch']}, {device}\n")
-    print("| what | threads | batch | median | rounds |\n|---|---|---|---|---|")
     for threads in options.threads:
         set_threads(threads)
-        for batch in options.batches:
+        for batch in options.batches if "training" in options.what else []:
             rates = training(dataclasses.replace(stream, edge_features=features), device, batch, options.rounds)
-            row = ", ".join(f"{rate:,.0f}" for rate in rates)
-            print(f"| training, events/s | {threads} | {batch} | {statistics.median(rates):,.0f} | {row} |", flush=True)
-        seconds = evaluation(stream, device, options.rounds)
-        row = ", ".join(f"{s:.1f}" for s in seconds)
-        print(f"| val + test, s | {threads} | 400 | {statistics.median(seconds):.1f} | {row} |", flush=True)
+            each = ", ".join(f"{rate:,.0f}" for rate in rates)
+            yield ["training, events/s", threads, batch, f"{statistics.median(rates):,.0f}", each, ""]
+        if "evaluation" in options.what:
+            seconds = evaluation(stream, device, options.rounds)
+            each = ", ".join(f"{s:.1f}" for s in seconds)
+            yield ["val + test, s", threads, 400, f"{statistics.median(seconds):.1f}", each, GOAL.get(threads, "")]
 
 
 if __name__ == "__main__":
