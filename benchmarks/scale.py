@@ -33,7 +33,7 @@ import torch
 import tyro
 from measured_import import PeakMemory, describe, in_child, run_import, status
 
-from tgscale.data.files import release_pages
+from tgscale.data.files import expect_random_reads, release_pages
 from tgscale.data.generate import EventChunk, generate_chunks
 from tgscale.data.store import open_stream
 from tgscale.data.stream import EventStream, Split
@@ -175,8 +175,38 @@ def forget_pages(stream: EventStream, store: Path) -> None:
     parts = (stream, stream.tcsr, stream.pairs)
     release_pages(*(column for part in parts for column in vars(part).values() if isinstance(column, np.ndarray)))
     for file in store.iterdir():
-        with open(file, "rb") as handle:
-            os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        forget_file(file)
+
+
+def forget_file(file: Path) -> None:
+    """Drop the pages of a file from the system, but those that a process has mapped."""
+    with open(file, "rb") as handle:
+        os.posix_fadvise(handle.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def cold_rows(store: Path, rows: int = 2000) -> dict[str, list[float]]:
+    """Microseconds and bytes read from the disk for one row of features that is not in memory.
+
+    Returns:
+        Both, as the store maps a large column (``at random``) and as the system does unless told (``read-ahead``).
+    """
+    result = {}
+    for name, advise in (("at random", expect_random_reads), ("read-ahead", lambda column: None)):
+        column = np.load(store / "edge_features.npy", mmap_mode="r")
+        forget_file(store / "edge_features.npy")
+        advise(column)
+        wanted = np.sort(np.random.default_rng(0).integers(0, len(column), rows))
+        before = read_from_disk()
+        seconds = seconds_of(lambda: column[wanted].sum())  # noqa: B023
+        result[name] = [seconds / rows * 1e6, (read_from_disk() - before) / rows]
+        release_pages(column)
+    return result
+
+
+def read_from_disk() -> int:
+    """Bytes that this process has had read."""
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("read_bytes"))
 
 
 KINDS = ("sampling", "training", "evaluation")
@@ -184,6 +214,7 @@ KINDS = ("sampling", "training", "evaluation")
 
 def measure_slices(options: Options, store: Path) -> dict[str, Any]:
     """Runs in the process that is measured: rates by kind and place, and memory."""
+    cold = cold_rows(store) if options.cold else {}
     began, peak = time.perf_counter(), PeakMemory()
     slices = Slices(options, store)
     opening = time.perf_counter() - began
@@ -197,6 +228,7 @@ def measure_slices(options: Options, store: Path) -> dict[str, Any]:
             anonymous[place] = status("RssAnon")
     return {
         "opening": opening,
+        "cold_rows": cold,
         "ends": ends,
         "rates": {kind: [statistics.median(values) for values in rows] for kind, rows in rates.items()},
         "anonymous": anonymous,
@@ -234,6 +266,8 @@ def run(options: Options, folder: Path) -> None:
             f"{result['peak_anonymous'] / 1e9:.2f} GB",
             flush=True,
         )
+        for name, (microseconds, size) in result["cold_rows"].items():
+            print(f"a row from the disk, {name}: {microseconds:.0f} us, {size / 1000:.0f} kB read")
 
 
 def main() -> None:

@@ -3,7 +3,7 @@ import os
 import numpy as np
 import pytest
 
-from tgscale.data.files import release_pages, write_atomically
+from tgscale.data.files import expect_random_reads, release_pages, scanning, write_atomically
 
 
 def test_writes_and_replaces(tmp_path):
@@ -35,5 +35,8 @@ def test_pages_that_are_let_go_keep_their_content(tmp_path, mode):
     expected = np.arange(100_000)
     if mode != "r":
         column[5000] = expected[5000] = -1
+    expect_random_reads(column, np.arange(3))
     release_pages(column, column[10:20], np.arange(3))
+    with scanning(column, np.arange(3)):
+        np.testing.assert_array_equal(column, expected)
     np.testing.assert_array_equal(column, expected)

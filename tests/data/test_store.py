@@ -154,3 +154,16 @@ def test_a_target_that_cannot_be_made(tmp_path):
 def test_ids_of_a_stream_whose_ids_were_dense(tmp_path):
     save_stream(make_stream(), tmp_path / "toy")
     assert lookup_nodes(tmp_path / "toy", [3, "4", "x", -1, 25]).tolist() == [3, 4, -1, -1, -1]
+
+
+def test_large_columns_are_read_a_page_at_a_time(tmp_path, monkeypatch):
+    stream = make_stream(edge_features=np.ones((200, 50)))
+    save_stream(stream, tmp_path / "data")
+    advised = []
+    monkeypatch.setattr(store, "expect_random_reads", lambda *columns: advised.extend(columns))
+    open_stream(tmp_path / "data")
+    assert advised == []
+    monkeypatch.setattr(store, "LARGE_COLUMN", stream.edge_features.nbytes - 1)
+    opened = open_stream(tmp_path / "data")
+    assert len(advised) == 1
+    assert advised[0] is opened.edge_features

@@ -1,9 +1,11 @@
-"""Writing files so that a crash leaves the old one or the new one; letting go of mapped ones."""
+"""Writing files so that a crash leaves the old one or the new one; how mapped ones are read."""
 
 from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +40,29 @@ def release_pages(*arrays: np.ndarray) -> None:
     What was written stays in the system's cache until it is on the disk. Arrays that are not shared maps of files, such
     as copy-on-write ones, are left alone.
     """
+    _advise(mmap.MADV_DONTNEED, *arrays)
+
+
+def expect_random_reads(*arrays: np.ndarray) -> None:
+    """Tell the system that memory-mapped columns are read here and there, so that it fetches a page and not megabytes.
+
+    A row of a few bytes that is not in memory otherwise costs a whole read-ahead of the disk, 128 kB to 8 MB.
+    """
+    _advise(mmap.MADV_RANDOM, *arrays)
+
+
+@contextmanager
+def scanning(*arrays: np.ndarray) -> Iterator[None]:
+    """Columns are read from one end to the other meanwhile; afterwards here and there again."""
+    _advise(mmap.MADV_SEQUENTIAL, *arrays)
+    try:
+        yield
+    finally:
+        expect_random_reads(*arrays)
+
+
+def _advise(advice: int, *arrays: np.ndarray) -> None:
     for array in arrays:
         mapped = getattr(array, "_mmap", None)
         if mapped is not None and getattr(array, "mode", None) in ("r", "r+", "w+"):
-            mapped.madvise(mmap.MADV_DONTNEED)
+            mapped.madvise(advice)

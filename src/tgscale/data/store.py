@@ -25,6 +25,7 @@ from tgscale.data.directory import (
     recover,
     writing_as,
 )
+from tgscale.data.files import expect_random_reads
 from tgscale.data.index import TCSR, PairIndex, build_tcsr, pair_index_of
 from tgscale.data.stream import EventStream, Split
 from tgscale.errors import StoreError
@@ -38,6 +39,9 @@ NODE_IDS = "node_ids.parquet"
 EVENT_COLUMNS = ("src", "dst", "time")
 INDEX_COLUMNS = ("tcsr_indptr", "tcsr_neighbor", "tcsr_event_id", "pairs_indptr", "pairs_partner", "pairs_event_id")
 OPTIONAL = ("label", "edge_features", "node_features")
+READ_AT_RANDOM = {*INDEX_COLUMNS, "time", "edge_features", "node_features"}
+# Smaller columns keep the system's read-ahead, which soon has them in memory as a whole.
+LARGE_COLUMN = 256 << 20
 META_KEYS = {"name", "events", "nodes", "time_unit", "num_sources", "source_split"}
 
 
@@ -85,6 +89,9 @@ def open_stream(path: str | Path, verify: bool = False) -> EventStream:
     meta = read_meta(path)
     columns = open_columns(path, meta, verify)
     _check_counts(path, meta, columns)
+    expect_random_reads(
+        *(columns[name] for name in READ_AT_RANDOM & set(columns) if columns[name].nbytes > LARGE_COLUMN)
+    )
     split = meta["source_split"]
     return EventStream(
         src=columns["src"],

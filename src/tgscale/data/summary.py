@@ -11,6 +11,7 @@ import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from tgscale.data.files import scanning
 from tgscale.data.stream import EventStream, Split, mark_nodes
 
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
@@ -46,6 +47,12 @@ def summarize(stream: EventStream, split: Split | None = None) -> dict[str, Any]
         * ``storage``: bytes of each column, ``on_disk`` True when they are files of a data directory.
     """
     split = stream.split() if split is None else split
+    tcsr, pairs = stream.tcsr, stream.pairs
+    with scanning(stream.time, tcsr.event_id, pairs.partner, pairs.event_id):
+        return _summarize(stream, split)
+
+
+def _summarize(stream: EventStream, split: Split) -> dict[str, Any]:
     degree = np.diff(stream.tcsr.indptr)
     pairs, repeats = _repeats(stream)
     return {
