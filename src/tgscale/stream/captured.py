@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
+from tgscale.data.files import scanning
 from tgscale.data.stream import EventStream
 from tgscale.errors import ConfigError
 
@@ -86,11 +87,12 @@ def captured_curve(stream: EventStream, events: int, batch_sizes: Iterable[int])
         raise ConfigError(f"batch sizes are {list(sizes)}: give at least one, and each 1 or more.")
     tcsr = stream.tcsr
     counts = np.empty(stream.num_nodes, np.int64)
-    _count_events(tcsr.indptr, tcsr.event_id, events, counts)
-    busy = _busiest(counts)
-    survivors, busy_survivors = _count_survivors(
-        tcsr.indptr, tcsr.event_id, counts, busy, np.array(sizes, dtype=np.int64)
-    )
+    with scanning(tcsr.event_id):
+        _count_events(tcsr.indptr, tcsr.event_id, events, counts)
+        busy = _busiest(counts)
+        survivors, busy_survivors = _count_survivors(
+            tcsr.indptr, tcsr.event_id, counts, busy, np.array(sizes, dtype=np.int64)
+        )
     return CapturedCurve(
         batch_sizes=sizes,
         incidences=int(counts.sum()),

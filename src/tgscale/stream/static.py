@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import tgscale
+from tgscale.data.files import scanning
 from tgscale.data.stream import EventStream, Split
 from tgscale.errors import ConfigError
 from tgscale.graph.search import as_tensor
@@ -101,8 +102,9 @@ def _content_hash(config: TrainConfig, stream: EventStream, split: Split, builde
     extent = [stream.num_nodes, split.train, builder.time.device.type, TABLE_VERSION, tgscale.__version__]
     digest.update(json.dumps([options, extent], sort_keys=True).encode())
     digest.update(builder.negatives.nodes.cpu().numpy().data)
-    for column in (stream.src, stream.dst, stream.time, stream.edge_features):
-        if column is not None:
+    columns = [c for c in (stream.src, stream.dst, stream.time, stream.edge_features) if c is not None]
+    with scanning(*columns[3:]):
+        for column in columns:
             digest.update(np.ascontiguousarray(column[: split.train]).data)
     return digest.hexdigest()[:32]
 
