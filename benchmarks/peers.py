@@ -48,7 +48,7 @@ PEERS = [
         "PyTorch Geometric Temporal",
         [["--no-deps", "torch-geometric-temporal==0.56.2"]],
         f"import torch_geometric.nn; {STAND_IN}; import torch_geometric_temporal.nn",
-        "see its own page; its dependencies are left out, one of them, torch-sparse, has to be compiled",
+        "without its dependencies, and with a stand-in for torch-sparse, which would have to be compiled",
     ),
     Peer(
         "TGLite",
@@ -59,7 +59,7 @@ PEERS = [
         "DGL, for TGL",
         [["packaging", "scipy", "requests", "tqdm", "psutil", "setuptools<70"], ["--no-deps", "dgl==1.1.3"]],
         "import dgl",
-        "TGL and DistTGL themselves are on no package index, so they are not run here",
+        "TGL and DistTGL themselves are not packaged, so they are not run here",
     ),
 ]
 
