@@ -7,6 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tgscale.data.stream import EventStream
+from tgscale.errors import ConfigError
 from tgscale.graph.history import History
 from tgscale.graph.sampling import NeighborSampler
 from tgscale.memory.local import LocalMemory, rows_after_events
@@ -171,3 +173,11 @@ def test_the_seed_of_a_clone_is_its_own(make_builder):
     clone.sampler.seed = 77
     assert not torch.equal(clone.range(200, 260, 1, seed=1).block.event, expected.block.event)
     assert_same(builder.range(200, 260, 1, seed=1), expected)
+
+
+def test_ids_that_do_not_fit_a_key_are_refused(make_builder):
+    ends = np.arange(8)
+    huge = dataclasses.replace(EventStream.from_arrays(ends, ends, ends), num_nodes=2**60)
+    builder = make_builder()
+    with pytest.raises(ConfigError, match="64-bit key"):
+        BatchBuilder(huge, builder.sampler, builder.negatives)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from tgscale.data.stream import EventStream
+from tgscale.errors import ConfigError
 from tgscale.graph.block import Block, build_block
 from tgscale.graph.history import History
 from tgscale.graph.sampling import NeighborSampler
@@ -169,6 +170,10 @@ class BatchBuilder:
         slice_features: bool = False,
     ) -> None:
         device = torch.device(device)
+        if (stream.num_events + 1) * stream.num_nodes >= 2**63:  # keys of (node, time)
+            raise ConfigError(
+                f"{stream.num_nodes} nodes x {stream.num_events} events do not fit a 64-bit key: use fewer of either."
+            )
         self.stream = stream
         self.src, self.dst = as_tensor(stream.src, device), as_tensor(stream.dst, device)
         self.time = as_tensor(stream.time, device)
