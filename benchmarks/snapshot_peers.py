@@ -156,10 +156,12 @@ def measure(case: Path, model: str, theirs: Worker, ours: Worker, options: argpa
     """Take turns: an epoch there, then one of each variant here."""
     weights = str(options.out / f"{model}.pt")
     theirs.ask(do="start", case=str(case), model=model, hidden=HIDDEN, order=ORDER, weights=weights)
-    ours.ask(do="start", case=str(case), model=model, hidden=HIDDEN, order=ORDER, weights=weights)
+    ours.ask(
+        do="start", case=str(case), model=model, hidden=HIDDEN, order=ORDER, weights=weights, variants=options.variants
+    )
     times = Times({}, {})
     for turn in range(options.warm_up + options.epochs):
-        for name, worker in [("PyGT", theirs), *((variant, ours) for variant in VARIANTS)]:
+        for name, worker in [("PyGT", theirs), *((variant, ours) for variant in options.variants)]:
             answer = worker.ask(do="epoch", variant=name)
             times.losses.setdefault(name, []).append(answer["loss"])
             if turn >= options.warm_up:
@@ -180,6 +182,7 @@ def main() -> None:
     parser.add_argument("--peer-python", required=True, help="interpreter with PyTorch Geometric Temporal")
     parser.add_argument("--sets", nargs="+", default=[*FILES, ENRON], choices=[*FILES, ENRON])
     parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
+    parser.add_argument("--variants", nargs="+", default=VARIANTS, choices=VARIANTS, help="rewrites to measure")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--epochs", type=int, default=7, help="timed epochs of each")
     parser.add_argument("--warm-up", type=int, default=1, help="epochs ahead of them")
@@ -203,7 +206,7 @@ def main() -> None:
                 for model in options.models:
                     times = measure(case, model, theirs, ours, options)
                     print("\n".join(rows(model, times)), flush=True)
-                    summary[model, name, threads] = times.ratio(VARIANTS[-1])
+                    summary[model, name, threads] = times.ratio(options.variants[-1])
     print("\nEpochs of PyGT in the time of one here:\n\n| model | threads | " + " | ".join(options.sets) + " |")
     print("|---" * (len(options.sets) + 2) + "|")
     for model in options.models:

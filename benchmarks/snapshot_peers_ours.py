@@ -73,17 +73,20 @@ class Run:
     def epoch(self) -> float:
         if self.variant == "as written":
             self.data = SnapshotData(self.sequence)
-        loss = ((self.head(torch.relu(self.embed()))[..., 0] - self.target) ** 2).mean()
+        loss = ((self.predict() - self.target) ** 2).mean()
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
         return loss.item()
 
-    def embed(self) -> Tensor:
-        """Embeddings of all snapshots, ``[T, N, C]``."""
+    def predict(self) -> Tensor:
+        """The head on the embeddings of all snapshots, ``[T, N]``."""
         starts = range(0, self.sequence.num_steps, self.window)
-        outs = [self.plan.run(self.data.group(first, self.window)) for first in starts]
-        return torch.stack(outs) if self.model.per_group else outs[0]
+        outs = [self.plan.run(self.data.group(first, self.window), then=self.read) for first in starts]
+        return (torch.stack(outs) if self.model.per_group else outs[0])[..., 0]
+
+    def read(self, embeddings: Tensor) -> Tensor:
+        return self.head(torch.relu(embeddings))
 
 
 def main() -> None:
@@ -95,7 +98,7 @@ def main() -> None:
         answer = {}
         if request.pop("do") == "start":
             runs.clear()
-            runs = {variant: Run(variant, **request) for variant in VARIANTS}
+            runs = {variant: Run(variant, **request) for variant in request.pop("variants")}
         else:
             run = runs[request["variant"]]
             began = time.perf_counter()

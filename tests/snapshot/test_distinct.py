@@ -69,3 +69,58 @@ def test_shared_rows_equal_the_reference(name, threads, monkeypatch):
     found = outcome(lambda: plan.run(view), model)
     for e, f in zip(expected, found, strict=True):
         torch.testing.assert_close(f, e, rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", ["tgcn", "a3tgcn-compat", "lrgcn", "mpnn_lstm"])
+def test_what_is_wanted_of_each_embedding_is_computed_on_distinct_ones(name):
+    torch.manual_seed(0)
+    model, data = MODELS[name]().double(), SnapshotData(sparse_sequence(), dtype=torch.float64)
+    head = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Linear(model.out_dim, 3)).double()
+    both = torch.nn.ModuleList([model, head])
+    plan, view, seen = Plan(model), data.group(0, W), []
+    plan.keep(data.whole())
+    expected = outcome(lambda: head(plan.run(view)), both)
+    found = outcome(lambda: plan.run(view, then=lambda h: head(seen.append(h.shape) or h)), both)
+    for e, f in zip(expected, found, strict=True):
+        torch.testing.assert_close(f, e, rtol=1e-10, atol=1e-11)
+    rows, all_rows = seen[0][:-1].numel(), expected[0].numel() // 3
+    assert (rows < all_rows) == (name in ("tgcn", "lrgcn"))
+
+
+def test_data_that_do_not_repeat_are_not_shared():
+    rng = np.random.default_rng(0)
+    sequence = SnapshotSequence.from_arrays(
+        np.arange(4),
+        *rng.integers(0, 50, (2, 4)),
+        edge_type=np.arange(4) % 2,
+        num_nodes=50,
+        node_features=rng.normal(size=(4, 50, F)),
+    )
+    data = SnapshotData(sequence, dtype=torch.float64)
+    for name in SHARED:
+        plan = Plan(MODELS[name]().double())
+        plan.keep(data.whole())
+        assert plan.sharing(data.group(0, 3)) is None
+
+
+def test_altered_data_are_not_looked_up():
+    model, data = GCLSTM(F, C, 2), SnapshotData(sparse_sequence())
+    plan, view = Plan(model), data.group(0, W)
+    plan.keep(data.whole())
+    assert plan.sharing(view)
+    data.x[0, 0] += 1
+    assert plan.sharing(view) is None
+    torch.testing.assert_close(plan.run(view), model(view.x, view.at))
+    plan.keep(data.whole())
+    torch.testing.assert_close(plan.run(view), model(view.x, view.at))
+
+
+def test_indices_are_bounded(monkeypatch):
+    plan, data = Plan(TGCN(F, C)), SnapshotData(sparse_sequence())
+    plan.keep(data.whole())
+    first = plan.sharing(data.group(0, W))
+    assert first
+    assert first.num_bytes > first.index.nbytes
+    monkeypatch.setattr("tgscale.snapshot.distinct.MOST_BYTES", first.num_bytes)
+    assert plan.sharing(data.group(1, W)) is None
+    assert plan.sharing(data.group(0, W)) is first

@@ -76,9 +76,9 @@ class StateClasses:
         return Lists.inverse(self.index.ravel(), self.num_rows)
 
     @cached_property
-    def by_input(self) -> Lists:
-        """The rows that take each row of the inputs' table."""
-        return Lists.inverse(self.inputs, int(self.inputs.max()) + 1)
+    def num_inputs(self) -> int:
+        """Rows of the inputs' table."""
+        return int(self.inputs.max()) + 1
 
     @cached_property
     def children(self) -> Lists:
@@ -102,7 +102,7 @@ class StateClasses:
     @property
     def num_bytes(self) -> int:
         arrays = (self.index, self.inputs, self.parent, self.weight, self.gathered_by[1])
-        lists = (self.entries, self.members, self.by_input, self.children, self.gathered_by[0])
+        lists = (self.entries, self.members, self.children, self.gathered_by[0])
         return sum(each.nbytes for each in arrays) + sum(each.num_bytes for each in lists)
 
 

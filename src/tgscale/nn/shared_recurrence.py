@@ -20,7 +20,6 @@ from tgscale.graph.parallel import parallel_lock, thread_count
 from tgscale.nn import shared_recurrence_numba as kernels
 from tgscale.nn.recurrence import expect, single_threaded_blas
 from tgscale.nn.recurrence_numba import TILE
-from tgscale.nn.shared_rows import sum_rows
 
 _MOST_PARTS = 8
 
@@ -134,9 +133,9 @@ def _steps(classes: StateClasses) -> list[tuple[slice, Tensor]]:
 def _check(table: Tensor, classes: StateClasses, width: int) -> None:
     if table.device.type != "cpu":
         raise ConfigError(f"distinct states are computed on the CPU, and the table is on {table.device}.")
-    if table.ndim != 2 or table.shape[1] != width or len(table) != len(classes.by_input.start) - 1:
+    if table.ndim != 2 or table.shape[1] != width or len(table) != classes.num_inputs:
         raise ConfigError(
-            f"the table is {list(table.shape)}: expected [{len(classes.by_input.start) - 1}, {width}] as classes and "
+            f"the table is {list(table.shape)}: expected [{classes.num_inputs}, {width}] as classes and "
             f"weights have it."
         )
 
@@ -168,16 +167,14 @@ class _GRU(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         u_zr, u_n, zr, n, out = ctx.saved_tensors
         classes: StateClasses = ctx.classes
-        (R, C), parts = out.shape, _parts(classes)
-        carry, gates = _carry(out, classes), out.new_empty(R, 3 * C)
+        C, parts = out.shape[1], _parts(classes)
+        carry, grad_table = _carry(out, classes), out.new_empty(parts, ctx.rows, 3 * C)
         du_zr, du_n = out.new_empty(parts, C, 2 * C), out.new_empty(parts, C, C)
         children = (classes.children.start, classes.children.item)
-        tensors = (grad, u_zr, u_n, zr, n, out, carry, gates, du_zr, du_n)
+        tensors = (grad, u_zr, u_n, zr, n, out, carry, grad_table, du_zr, du_n)
         both = (kernels.gru_backward, kernels.gru_backward_parallel)
-        _run(both, classes, classes.offsets, classes.parent, *children, *tensors)
-        grad_table = out.new_empty(ctx.rows, 3 * C)
-        sum_rows(gates, classes.by_input, grad_table)
-        return grad_table, du_zr.sum(0), du_n.sum(0), None
+        _run(both, classes, classes.offsets, classes.inputs, classes.parent, *children, *tensors)
+        return grad_table.sum(0), du_zr.sum(0), du_n.sum(0), None
 
 
 class _LSTM(torch.autograd.Function):
@@ -199,19 +196,19 @@ class _LSTM(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         u_self, u_near, act, c, out = ctx.saved_tensors
         classes: StateClasses = ctx.classes
-        (R, C), parts, B = out.shape, _parts(classes), classes.num_matrices
-        carry_h, carry_c, gates = _carry(out, classes), _carry(out, classes), out.new_empty(R, 4 * C)
+        C, parts, B = out.shape[1], _parts(classes), classes.num_matrices
+        carry_h, carry_c = _carry(out, classes), _carry(out, classes)
+        grad_table = out.new_empty(parts, ctx.rows, 4 * C)
         carry_near = out.new_empty(2, max(int(classes.active.max()) * B, 1), C)
         du_self, du_near = out.new_empty(parts, *u_self.shape), out.new_empty(parts, *u_near.shape)
         children, entries, (transposed, weight) = classes.children, classes.entries, classes.gathered_by
         lists = (children.start, children.item, entries.start, entries.item, _weight(classes.weight, out))
         lists_back = (transposed.start, transposed.item, _weight(weight, out))
-        tensors = (grad, u_self, u_near, act, c, out, carry_h, carry_c, carry_near, gates, du_self, du_near)
+        tensors = (grad, u_self, u_near, act, c, out, carry_h, carry_c, carry_near, grad_table, du_self, du_near)
         both = (kernels.lstm_backward, kernels.lstm_backward_parallel)
-        _run(both, classes, classes.offsets, classes.active, classes.parent, *lists, *lists_back, *tensors)
-        grad_table = out.new_empty(ctx.rows, 4 * C)
-        sum_rows(gates, classes.by_input, grad_table)
-        return grad_table, du_self.sum(0), du_near.sum(0), None
+        which = (classes.active, classes.inputs, classes.parent)
+        _run(both, classes, classes.offsets, *which, *lists, *lists_back, *tensors)
+        return grad_table.sum(0), du_self.sum(0), du_near.sum(0), None
 
 
 def _carry(out: Tensor, classes: StateClasses) -> Tensor:
@@ -225,7 +222,9 @@ def _weight(weight: np.ndarray, like: Tensor) -> np.ndarray:
 
 
 def _parts(classes: StateClasses) -> int:
-    return min(-(-int(np.diff(classes.offsets).max()) // TILE), _MOST_PARTS)
+    """Parts of a step's tiles. Each has a gradient of the table, and all of those shall not outgrow the states."""
+    tiles = -(-int(np.diff(classes.offsets).max()) // TILE)
+    return min(tiles, _MOST_PARTS, max(2, classes.num_rows // classes.num_inputs))
 
 
 def _run(both: tuple[Any, Any], classes: StateClasses, *arguments: Tensor | np.ndarray) -> None:

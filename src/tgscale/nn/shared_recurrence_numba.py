@@ -1,9 +1,10 @@
 """Kernels of :mod:`tgscale.nn.shared_recurrence`: recurrent cells on distinct states.
 
-Steps are the outer loop, tiles of a step's rows the inner one; rows differ from step to step. A row takes the state of its ``parent`` at the step
-before, and its gates from a table. The gradient goes the other way by gathering too: a row sums over its children, so
-tiles of a step are independent. Tiles go to ``parts`` in turn, and each part sums its own gradient of the weights:
-the result does not depend on the number of threads. Names: ``R`` rows of all steps, ``C`` channels, ``B`` matrices.
+Steps are the outer loop, tiles of a step's rows the inner one; rows differ from step to step. A row takes the state of
+its ``parent`` at the step before, and its gates from a table. The gradient goes the other way by gathering too: a row
+sums over its children, so tiles of a step are independent. Tiles go to ``parts`` in turn, and each part sums its own
+gradients of weights and table: the result does not depend on the number of threads. Names: ``R`` rows of all steps,
+``C`` channels, ``B`` matrices.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from tgscale.nn.recurrence_numba import (
     add_into,
     gru_backward_reset,
     gru_backward_update,
-    gru_join,
     lstm_backward_update,
 )
 
@@ -60,6 +60,15 @@ def _add_gathered(x, start, item, weight, out):
             b, s = x[item[e]], weight[e]
             for c in range(len(a)):
                 a[c] += s * b[c]
+
+
+@numba.njit(**OPTIONS)
+def _add_to_rows(x, row, out):
+    """``out[row[i], : width of x] += x[i]``."""
+    for i in range(len(x)):
+        a, b = out[row[i]], x[i]
+        for c in range(len(b)):
+            a[c] += b[c]
 
 
 @numba.njit(**OPTIONS)
@@ -148,8 +157,8 @@ def gru_forward_parallel(offsets, table, row, parent, u_zr, u_n, zr, n, out, par
 
 @numba.njit(**OPTIONS)
 def gru_backward_step(
-    t, part, parts, offsets, parent, child_start, child, grad, u_zr, u_n, zr, n, out,
-    above, below, grad_gates, du_zr, du_n, room,
+    t, part, parts, offsets, row, parent, child_start, child, grad, u_zr, u_n, zr, n, out,
+    above, below, grad_table, du_zr, du_n, room,
 ):  # fmt: skip
     """A part's tiles of step ``t``; ``above``: what the next step's rows hand back, ``below``: this one's."""
     C = out.shape[1]
@@ -176,36 +185,39 @@ def gru_backward_step(
             add_into(below[k : k + m], dh)
         else:
             dz[:, C:] = 0
-        gru_join(dz, dn, grad_gates[a:b])
+        _add_to_rows(dz, row[a:b], grad_table)
+        _add_to_rows(dn, row[a:b], grad_table[:, 2 * C :])
 
 
 @numba.njit(**OPTIONS)
 def gru_backward(
-    offsets, parent, child_start, child, grad, u_zr, u_n, zr, n, out, carry, grad_gates, du_zr, du_n, parts
+    offsets, row, parent, child_start, child, grad, u_zr, u_n, zr, n, out, carry, grad_table, du_zr, du_n, parts
 ):  # fmt: skip
     room = np.empty((5, TILE, out.shape[1]), out.dtype)
+    grad_table[:] = 0
     du_zr[:] = 0
     du_n[:] = 0
     for t in range(len(offsets) - 2, -1, -1):
         for p in range(parts):
             gru_backward_step(
-                t, p, parts, offsets, parent, child_start, child, grad, u_zr, u_n, zr, n, out,
-                carry[(t + 1) % 2], carry[t % 2], grad_gates, du_zr[p], du_n[p], room,
+                t, p, parts, offsets, row, parent, child_start, child, grad, u_zr, u_n, zr, n, out,
+                carry[(t + 1) % 2], carry[t % 2], grad_table[p], du_zr[p], du_n[p], room,
             )  # fmt: skip
 
 
 @numba.njit(**OPTIONS, parallel=True)
 def gru_backward_parallel(
-    offsets, parent, child_start, child, grad, u_zr, u_n, zr, n, out, carry, grad_gates, du_zr, du_n, parts
+    offsets, row, parent, child_start, child, grad, u_zr, u_n, zr, n, out, carry, grad_table, du_zr, du_n, parts
 ):  # fmt: skip
     room = np.empty((parts, 5, TILE, out.shape[1]), out.dtype)
+    grad_table[:] = 0
     du_zr[:] = 0
     du_n[:] = 0
     for t in range(len(offsets) - 2, -1, -1):
         for p in numba.prange(parts):
             gru_backward_step(
-                t, p, parts, offsets, parent, child_start, child, grad, u_zr, u_n, zr, n, out,
-                carry[(t + 1) % 2], carry[t % 2], grad_gates, du_zr[p], du_n[p], room[p],
+                t, p, parts, offsets, row, parent, child_start, child, grad, u_zr, u_n, zr, n, out,
+                carry[(t + 1) % 2], carry[t % 2], grad_table[p], du_zr[p], du_n[p], room[p],
             )  # fmt: skip
 
 
@@ -281,9 +293,9 @@ def lstm_forward_parallel(
 
 @numba.njit(**OPTIONS)
 def lstm_backward_step(
-    t, part, parts, offsets, active, parent, child_start, child, start, item, weight, near_start, near_item,
+    t, part, parts, offsets, active, row, parent, child_start, child, start, item, weight, near_start, near_item,
     near_weight, grad, u_self, u_near, act, c, out, dh_above, dc_above, near_above, dh_below, dc_below, near_below,
-    grad_gates, du_self, du_near, room,
+    grad_table, du_self, du_near, room,
 ):  # fmt: skip
     """A part's tiles of step ``t``; ``above``: what the next step's rows hand back, ``below``: this one's.
 
@@ -292,13 +304,13 @@ def lstm_backward_step(
     C = out.shape[1]
     B = len(u_near) // C
     near, step_near = np.empty((TILE, B * C), out.dtype), np.empty_like(u_near)
-    step_self = np.empty_like(u_self)
+    step_self, dgates = np.empty_like(u_self), np.empty((TILE, 4 * C), out.dtype)
     bounds = (offsets[t], offsets[t] + active[t], offsets[t + 1])
     for kind in range(2):
         for a in range(bounds[kind] + part * TILE, bounds[kind + 1], parts * TILE):
             b = min(a + TILE, bounds[kind + 1])
             m, k = b - a, a - offsets[t]
-            h, dh, old, dc, dgate = room[0, :m], room[1, :m], room[2, :m], dc_below[k : k + m], grad_gates[a:b]
+            h, dh, old, dc, dgate = room[0, :m], room[1, :m], room[2, :m], dc_below[k : k + m], dgates[:m]
             _sum_children(dh_above, child_start[a : b + 1], child, dh)
             _sum_children(dc_above, child_start[a : b + 1], child, dc)
             if B:
@@ -308,6 +320,7 @@ def lstm_backward_step(
             else:
                 old[:] = 0
             lstm_backward_update(grad[a:b], old, act[a:b], c[a:b], dh, dc, dgate)
+            _add_to_rows(dgate, row[a:b], grad_table)
             if t == 0:
                 continue
             if len(u_self):
@@ -326,35 +339,37 @@ def lstm_backward_step(
 
 @numba.njit(**OPTIONS)
 def lstm_backward(
-    offsets, active, parent, child_start, child, start, item, weight, near_start, near_item, near_weight, grad,
-    u_self, u_near, act, c, out, carry_h, carry_c, carry_near, grad_gates, du_self, du_near, parts,
+    offsets, active, row, parent, child_start, child, start, item, weight, near_start, near_item, near_weight, grad,
+    u_self, u_near, act, c, out, carry_h, carry_c, carry_near, grad_table, du_self, du_near, parts,
 ):  # fmt: skip
     room = np.empty((3, TILE, out.shape[1]), out.dtype)
+    grad_table[:] = 0
     du_self[:] = 0
     du_near[:] = 0
     for t in range(len(offsets) - 2, -1, -1):
         x, y = (t + 1) % 2, t % 2
         for p in range(parts):
             lstm_backward_step(
-                t, p, parts, offsets, active, parent, child_start, child, start, item, weight, near_start, near_item,
-                near_weight, grad, u_self, u_near, act, c, out, carry_h[x], carry_c[x], carry_near[x], carry_h[y],
-                carry_c[y], carry_near[y], grad_gates, du_self[p], du_near[p], room,
+                t, p, parts, offsets, active, row, parent, child_start, child, start, item, weight, near_start,
+                near_item, near_weight, grad, u_self, u_near, act, c, out, carry_h[x], carry_c[x], carry_near[x], carry_h[y],
+                carry_c[y], carry_near[y], grad_table[p], du_self[p], du_near[p], room,
             )  # fmt: skip
 
 
 @numba.njit(**OPTIONS, parallel=True)
 def lstm_backward_parallel(
-    offsets, active, parent, child_start, child, start, item, weight, near_start, near_item, near_weight, grad,
-    u_self, u_near, act, c, out, carry_h, carry_c, carry_near, grad_gates, du_self, du_near, parts,
+    offsets, active, row, parent, child_start, child, start, item, weight, near_start, near_item, near_weight, grad,
+    u_self, u_near, act, c, out, carry_h, carry_c, carry_near, grad_table, du_self, du_near, parts,
 ):  # fmt: skip
     room = np.empty((parts, 3, TILE, out.shape[1]), out.dtype)
+    grad_table[:] = 0
     du_self[:] = 0
     du_near[:] = 0
     for t in range(len(offsets) - 2, -1, -1):
         x, y = (t + 1) % 2, t % 2
         for p in numba.prange(parts):
             lstm_backward_step(
-                t, p, parts, offsets, active, parent, child_start, child, start, item, weight, near_start, near_item,
-                near_weight, grad, u_self, u_near, act, c, out, carry_h[x], carry_c[x], carry_near[x], carry_h[y],
-                carry_c[y], carry_near[y], grad_gates, du_self[p], du_near[p], room[p],
+                t, p, parts, offsets, active, row, parent, child_start, child, start, item, weight, near_start,
+                near_item, near_weight, grad, u_self, u_near, act, c, out, carry_h[x], carry_c[x], carry_near[x], carry_h[y],
+                carry_c[y], carry_near[y], grad_table[p], du_self[p], du_near[p], room[p],
             )  # fmt: skip

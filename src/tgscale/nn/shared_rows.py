@@ -64,13 +64,9 @@ class _Expand(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         flat = grad.reshape(-1, grad.shape[-1])
         out = grad.new_empty(ctx.rows, grad.shape[-1])
-        sum_rows(flat, ctx.places, out)
+        places = ctx.places
+        _run(_sum, _sum_parallel, len(places.item), _array(flat), places.start, places.item, _array(out))
         return out, None, None
-
-
-def sum_rows(x: Tensor, lists: Lists, out: Tensor) -> None:
-    """``out[k]`` becomes the sum of the rows of ``x`` in list ``k``, in their order."""
-    _run(_sum, _sum_parallel, len(lists.item), _array(x), lists.start, lists.item, _array(out))
 
 
 class _Attend(torch.autograd.Function):

@@ -7,7 +7,7 @@ are decided by size, group by group: a table of distinct rows is an indirection,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,6 +25,9 @@ ROWWISE = (
     "add", AFFINE, "subtract", "multiply", MATMUL, "sigmoid", "tanh", "relu", "complement", "scale", CONCAT, "columns",
 )  # fmt: skip
 """Operators that give equal rows for equal rows, from tables as from all nodes."""
+
+RowByRow = Callable[[Tensor], Tensor]
+"""Works on each row by itself, ``[..., C] -> [..., D]``, and draws nothing."""
 
 MOST_ROWS = 0.5
 """A group's data are put into a table where it has at most this share of all rows."""
@@ -64,10 +67,15 @@ class Sharing:
         """A table's rows for all nodes and steps, ``[w, N, C]``."""
         return expand_rows(table, self.index, self.places)
 
-    def run(self, node: Node, at: Sequence[Tensor]) -> Tensor:
-        """An operator whose first input is a table: ``[w, N, C]``, or ``[N, C]`` for attention."""
+    def run(self, node: Node, at: Sequence[Tensor], then: RowByRow | None = None) -> Tensor:
+        """An operator whose first input is a table: ``[w, N, C]``, or ``[N, C]`` for attention.
+
+        Args:
+            then: applied to each distinct row of the result.
+        """
         if node.op == "attend":
-            return attend_rows(at[0], torch.softmax(at[1], dim=0), self.index)
+            out = attend_rows(at[0], torch.softmax(at[1], dim=0), self.index)
+            return then(out) if then else out
         classes = self.states[node]
         kind, basis = node.attrs
         if kind == "gru":
@@ -77,7 +85,7 @@ class Sharing:
             near = [k for k, name in enumerate(basis) if name != SELF]
             u_self = weights[basis.index(SELF)] if SELF in basis else None
             states = lstm_shared_scan(at[0], classes, u_self, weights[near] if near else None)
-        return expand_rows(states, classes.index, classes.members)
+        return expand_rows(then(states) if then else states, classes.index, classes.members)
 
     def takes_table(self, node: Node) -> bool:
         """Whether an operator takes its first input as a table."""

@@ -111,8 +111,9 @@ class SnapshotEngine:
     def loss(self, group: int, epoch: int) -> Tensor:
         """Sum of the losses of a group's labels that are this process's. Draws depend on (seed, epoch, group) alone."""
         self._seed(group, epoch)
-        out = self.placement.run(self.plan, int(self.groups.first[group]), self.groups.window)
-        return self._score(out, group, epoch)
+        head = self._early_head(group)
+        out = self.placement.run(self.plan, int(self.groups.first[group]), self.groups.window, head)
+        return self._score(out, group, epoch, decoded=head is not None)
 
     def ahead(self, group: int, epoch: int) -> Ahead:
         """The first half of :meth:`loss`, up to the recurrence, for a group that lies here as a whole."""
@@ -123,8 +124,14 @@ class SnapshotEngine:
     def finish(self, ahead: Ahead) -> Tensor:
         """The second half of :meth:`loss`."""
         view = self.data.group(int(self.groups.first[ahead.group]), self.groups.window)
-        out = self.plan.run_recurrence(view, ahead.values, self.plan.sharing(view))
-        return self._score(out, ahead.group, ahead.epoch)
+        head = self._early_head(ahead.group)
+        out = self.plan.run_recurrence(view, ahead.values, self.plan.sharing(view), head)
+        return self._score(out, ahead.group, ahead.epoch, decoded=head is not None)
+
+    def _early_head(self, group: int) -> nn.Module | None:
+        """The head, if it can be applied to all embeddings row by row: then once for nodes that share theirs."""
+        all_labelled = self.model.per_group or len(self._labelled(group)) == self.groups.window
+        return self.head if all_labelled and not self.task.all_nodes else None
 
     def _seed(self, group: int, epoch: int) -> None:
         if self.stochastic:
@@ -140,13 +147,14 @@ class SnapshotEngine:
         last_alone = self.model.per_group or self.config.train.loss_on == "last"
         return range(stop - 1 if last_alone else first, stop)
 
-    def _score(self, out: Tensor, group: int, epoch: int) -> Tensor:
+    def _score(self, out: Tensor, group: int, epoch: int, decoded: bool) -> Tensor:
         task, placement, seed = self.task, self.placement, self._draw_seed(group, epoch)
         labelled = self._labelled(group)
         out = out[None] if self.model.per_group else out[-len(labelled) :]
         steps = range(labelled.start + task.lead, labelled.stop + task.lead)
         if not task.all_nodes:
-            return task.loss(self.head, out, steps, seed, placement.nodes, placement.part)
+            head = nn.Identity() if decoded else self.head
+            return task.loss(head, out, steps, seed, placement.nodes, placement.part)
         h = [placement.embeddings(each) for each in out.unbind(0)]
         return task.loss(self.head, h, steps, seed, placement.nodes, placement.part)
 

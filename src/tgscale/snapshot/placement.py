@@ -6,6 +6,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from tgscale.snapshot.distinct import RowByRow
 from tgscale.snapshot.plan import Plan
 from tgscale.snapshot.tensors import SnapshotData
 
@@ -39,12 +40,13 @@ class Placement(Protocol):
     def keep(self, plan: Plan) -> int:
         """Let a plan compute what depends on the data alone; bytes that it takes in this process."""
 
-    def run(self, plan: Plan, first: int, window: int) -> Tensor:
+    def run(self, plan: Plan, first: int, window: int, then: RowByRow | None = None) -> Tensor:
         """Embeddings of this process's nodes, ``[w, n, C]``, or ``[n, C]`` where the model gives one per group.
 
         Args:
             plan: of the model, the same in all processes.
             first, window: the group's first step, and number of steps.
+            then: what is wanted of the embeddings in their place, as in :meth:`~tgscale.snapshot.plan.Plan.run`.
         """
 
     def embeddings(self, h: Tensor) -> Embeddings:
@@ -71,8 +73,8 @@ class LocalPlacement:
     def keep(self, plan: Plan) -> int:
         return plan.keep(self.data.whole())
 
-    def run(self, plan: Plan, first: int, window: int) -> Tensor:
-        return plan.run(self.data.group(first, window))
+    def run(self, plan: Plan, first: int, window: int, then: RowByRow | None = None) -> Tensor:
+        return plan.run(self.data.group(first, window), then=then)
 
     def embeddings(self, h: Tensor) -> Tensor:
         return h

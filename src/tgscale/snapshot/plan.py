@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tgscale.models.snapshot_model import SnapshotModel
 from tgscale.nn.program import ACROSS_STEPS, AGGREGATE, SOURCES, WHOLE_GROUP, Node, Program, reachable, topological
 from tgscale.snapshot import rewrite
-from tgscale.snapshot.distinct import Sharing, shared_rows
+from tgscale.snapshot.distinct import RowByRow, Sharing, shared_rows
 from tgscale.snapshot.fuse import fuse
 from tgscale.snapshot.operators import OPERATORS, GroupView, score_rows
 from tgscale.snapshot.order import cluster
@@ -106,7 +106,12 @@ class Plan:
         self._number_rows(view)
         return sum(value.nbytes for value in self.constants.values())
 
-    def run(self, view: GroupView, hand_over: Callable[[list[Tensor]], list[Tensor]] | None = None) -> Tensor:
+    def run(
+        self,
+        view: GroupView,
+        hand_over: Callable[[list[Tensor]], list[Tensor]] | None = None,
+        then: RowByRow | None = None,
+    ) -> Tensor:
         """Embeddings of a group.
 
         Args:
@@ -114,17 +119,18 @@ class Plan:
                 :meth:`keep` has seen.
             hand_over: called with all that the recurrence takes over from what runs ahead of it, ``[w, N, .]`` each:
                 a partition may lay it out differently there.
+            then: what is wanted of the embeddings in their place, row by row; of distinct rows where they are shared.
 
         Returns:
             ``[w, N, C]``, or ``[N, C]`` where the model gives one embedding per group.
         """
         if hand_over is None:
             shared = self.sharing(view)
-            return self.run_recurrence(view, self.run_ahead(view, shared), shared)
+            return self.run_recurrence(view, self.run_ahead(view, shared), shared, then)
         values = self.run_ahead(view)
         crossing = [node for node in self.crossing() if node.per_node]
         values.update(zip(crossing, hand_over([values[node] for node in crossing]), strict=True))
-        return self.run_recurrence(view, values)
+        return self.run_recurrence(view, values, then=then)
 
     def crossing(self) -> list[Node]:
         """What is there ahead for each step, as data or computed, and is used by the recurrence, or comes out."""
@@ -137,8 +143,7 @@ class Plan:
     def _number_rows(self, view: GroupView) -> None:
         self.shared.forget()
         on_host = view.x.device.type == "cpu" and view.x.dtype in (torch.float32, torch.float64) and view.x.numel() > 0
-        whole = all(view.adjacency(name) is not None for name in self.operators)  # not split over processes
-        if self.shared.users and on_host and whole and not view.x.requires_grad:
+        if self.shared.users and on_host and not view.x.requires_grad:
             self.shared.keep(view.x if node.op == "input" else self.constants[node] for node in self.shared.sources)
 
     def sharing(self, view: GroupView) -> Sharing | None:
@@ -175,8 +180,17 @@ class Plan:
                 values[node] = self._evaluate(node, self._of_all(node, values, shared), view)
         return values
 
-    def run_recurrence(self, view: GroupView, values: dict[Node, Tensor], shared: Sharing | None = None) -> Tensor:
-        """The recurrence, and what comes after it; ``shared`` as in :meth:`run_ahead`."""
+    def run_recurrence(
+        self,
+        view: GroupView,
+        values: dict[Node, Tensor],
+        shared: Sharing | None = None,
+        then: RowByRow | None = None,
+    ) -> Tensor:
+        """The recurrence, and what comes after it; ``shared`` as in :meth:`run_ahead`, ``then`` as in :meth:`run`."""
+        out = _output(self.program)
+        if shared and shared.takes_table(out) and self.stages.scans == [out]:  # the scan's rows are what comes out
+            return shared.run(out, [values[each] for each in out.inputs], then)
         for node in self.stages.scans:
             if shared and shared.takes_table(node) and node.inputs[0] in self._on_tables:
                 values[node] = shared.run(node, [values[each] for each in node.inputs])
@@ -189,8 +203,8 @@ class Plan:
             self._run_loop(view, values)
         for node in self.stages.after:
             values[node] = self._evaluate(node, values, view)
-        out = _output(self.program)
-        return shared.expand(values[out]) if shared and out in self._on_tables else values[out]
+        embeddings = shared.expand(values[out]) if shared and out in self._on_tables else values[out]
+        return then(embeddings) if then else embeddings
 
     def _of_all(self, node: Node, values: dict[Node, Tensor], shared: Sharing | None) -> dict[Node, Tensor]:
         """What an operator takes, with rows for all nodes."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from tgscale.graph.difference import TransferPlan, transfer_plan
 from tgscale.nn.program import Node
+from tgscale.snapshot.distinct import RowByRow
 from tgscale.snapshot.partition.blocks import contiguous_blocks, step_cost
 from tgscale.snapshot.partition.collectives import Exchange
 from tgscale.snapshot.partition.fetch import NodeRows
@@ -86,7 +87,7 @@ class SnapshotPlacement:
         kept = [*plan.constants.values(), *(self._kept[node] for node in plan.stages.kept if node in self._kept)]
         return sum(value.nbytes for value in kept)
 
-    def run(self, plan: Plan, first: int, window: int) -> Tensor:
+    def run(self, plan: Plan, first: int, window: int, then: RowByRow | None = None) -> Tensor:
         bounds = first + contiguous_blocks(self._cost[first : first + window], self.part[1])
         own, stop = (int(bound) for bound in bounds[self.part[0] :][:2])
         whole = WholeSnapshots(self.data, own, stop - own, window, self.exchange)
@@ -95,7 +96,8 @@ class SnapshotPlacement:
         with own_draws(plan, self.exchange.ranks, self.data.device):
             values = plan.run_ahead(whole)
             crossed = self._cross(plan, values, nodes, np.diff(bounds).tolist())
-            return plan.run_recurrence(nodes, {node: values[node] for node in plan.stages.weights} | crossed)
+            weights = {node: values[node] for node in plan.stages.weights}
+            return plan.run_recurrence(nodes, weights | crossed, then=then)
 
     @property
     def transfer(self) -> Transfer:

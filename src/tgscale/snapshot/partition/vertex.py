@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tgscale.errors import ConfigError
 from tgscale.nn.program import AGGREGATE, STOCHASTIC, topological
+from tgscale.snapshot.distinct import RowByRow
 from tgscale.snapshot.operators import pick_top
 from tgscale.snapshot.partition.blocks import contiguous_blocks, node_cost
 from tgscale.snapshot.partition.collectives import Exchange
@@ -67,9 +68,9 @@ class VertexPlacement:
         refuse_learned_weights(plan)
         return plan.keep(self.group(0, len(self.graph_of)))
 
-    def run(self, plan: Plan, first: int, window: int) -> Tensor:
+    def run(self, plan: Plan, first: int, window: int, then: RowByRow | None = None) -> Tensor:
         with own_draws(plan, self.exchange.ranks, self.device):
-            return plan.run(self.group(first, window))
+            return plan.run(self.group(first, window), then=then)
 
     def embeddings(self, h: Tensor) -> NodeRows:
         return NodeRows(h, self.bounds, self.exchange)

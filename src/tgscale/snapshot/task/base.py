@@ -20,7 +20,8 @@ class Task(Protocol):
         lead: steps from an embedding to what it predicts.
         metric: by which validations are compared.
         better: ``"higher"`` or ``"lower"``.
-        all_nodes: whether the loss needs the embeddings of all nodes, not of a process's own alone.
+        all_nodes: whether the loss needs the embeddings of all nodes, not of a process's own alone. Where it does
+            not, the head works on each embedding by itself, and draws nothing.
     """
 
     name: str
