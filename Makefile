@@ -9,12 +9,12 @@ PEERS := build/peers/env/bin/python
 PASSIVE := OMP_WAIT_POLICY=PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format docs bench bench-sampling bench-import bench-training bench-peers
-.PHONY: bench-generated real-streams lock clean
+.PHONY: help demo test test-slow lint format docs bench bench-sampling bench-import bench-training
+.PHONY: bench-peers bench-stream-peers bench-snapshot-peers bench-generated real-streams lock clean
 .NOTPARALLEL: # measurements would meet each other
 
 help: ## List the targets.
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | awk -F'|' '{printf "make %-20s %s\n", $$1, $$2}'
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -60,9 +60,14 @@ bench-sampling: $(INSTALLED) | real-streams ## Measure neighbor sampling.
 bench-training: $(INSTALLED) | real-streams ## Measure training and evaluation of the stream engine.
 	$(PASSIVE) $(BIN)/python benchmarks/tgn_speed.py --source "$(REAL)" --out build/results --write
 
-bench-peers: $(INSTALLED) | real-streams ## Measure against PyG, TGM and PyTorch Geometric Temporal, side by side.
+bench-peers: bench-stream-peers bench-snapshot-peers ## Both of the next two.
+
+bench-stream-peers: $(INSTALLED) | real-streams ## Measure against PyG and TGM, side by side.
 	$(BIN)/python benchmarks/peers.py --out build/peers --write
 	$(BIN)/python benchmarks/stream_peers.py --source "$(REAL)" --out build/peers --write
+
+bench-snapshot-peers: $(INSTALLED) | real-streams ## Measure against PyTorch Geometric Temporal, side by side.
+	$(BIN)/python benchmarks/peers.py --out build/peers --write
 	$(BIN)/python benchmarks/snapshot_peers.py --source "$(REAL)" --out build/peers --quick --peer-python $(PEERS)
 
 bench-generated: $(INSTALLED)
