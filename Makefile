@@ -55,7 +55,8 @@ bench-import: $(INSTALLED) ## Measure import.
 	$(BIN)/python benchmarks/ingest.py --events 2000000 --nodes 100000
 
 bench-sampling: $(INSTALLED) | real-streams ## Measure neighbor sampling.
-	$(PASSIVE) $(BIN)/python benchmarks/sampling.py --parquet "$(REAL)/wikipedia/events.parquet" --write
+	$(PASSIVE) $(BIN)/python benchmarks/sampling.py --parquet "$(REAL)/wikipedia/events.parquet" \
+		--strategy recent --backend numba --write
 
 bench-training: $(INSTALLED) | real-streams ## Measure training and evaluation of the stream engine.
 	$(PASSIVE) $(BIN)/python benchmarks/tgn_speed.py --source "$(REAL)" --out build/results --write
