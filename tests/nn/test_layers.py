@@ -26,7 +26,8 @@ def test_time_encoding_separates_neighboring_seconds_at_unix_time():
 def test_updater_touches_only_nodes_with_mail(cell):
     torch.manual_seed(0)
     updater = MemoryUpdater(3, 2, TimeEncoding(4), cell)
-    memory, mail, edge = torch.randn(5, 3), torch.randn(5, 6), torch.randn(9, 2)
+    memory, edge = torch.randn(5, 3), torch.randn(9, 2)
+    mail = torch.cat([memory, torch.randn(5, 3)], dim=1)  # as it is written: own memory first
     dt, event = torch.arange(5), torch.tensor([4, -1, 0, -1, 8])
     out = updater(memory, mail, dt, edge, event)
     assert torch.equal(out[[1, 3]], memory[[1, 3]])
@@ -37,9 +38,27 @@ def test_updater_touches_only_nodes_with_mail(cell):
 
 def test_updater_gpu_form_equals_the_cpu_form():
     updater = MemoryUpdater(3, 2, TimeEncoding(4))
-    memory, mail, edge = torch.randn(5, 3), torch.randn(5, 6), torch.randn(9, 2)
+    memory, edge = torch.randn(5, 3), torch.randn(9, 2)
+    mail = torch.cat([memory, torch.randn(5, 3)], dim=1)
     arguments = (memory, mail, torch.arange(5), edge, torch.tensor([4, -1, 0, -1, 8]))
     torch.testing.assert_close(updater.masked(*arguments), updater(*arguments))
+
+
+def test_absorbing_in_kernels_equals_the_plain_gru_forward_and_backward():
+    torch.manual_seed(0)
+    updater = MemoryUpdater(20, 7, TimeEncoding(9)).double()
+    memory, edge = torch.randn(300, 20).double(), torch.randn(50, 7).double()
+    mail = torch.cat([memory, torch.randn(300, 20).double()], dim=1)
+    event = torch.randint(-1, 50, (300,))
+    arguments = (memory, mail, torch.randint(0, 10_000, (300,)), edge, event)
+    weights = list(updater.cell.parameters())
+    results = []
+    for form in (updater, updater.masked):
+        out = form(*arguments)
+        loss = (out * torch.sin(torch.arange(out.numel())).view_as(out)).sum()
+        results.append([out, *torch.autograd.grad(loss, weights)])
+    for fast, slow in zip(*results, strict=True):
+        torch.testing.assert_close(fast, slow, rtol=1e-9, atol=1e-9)
 
 
 def test_decoder_scores_each_pair_as_if_alone():

@@ -2,7 +2,7 @@
 
 Notation, for root ``r`` with its ``j``-th neighbor and head ``h``::
 
-    x[r, j]    = [ z[slot[r, j]] || edge[event[r, j]] || phi(dt[r, j]) || 1 ]        (never materialised)
+    x[r, j]    = [ z[slot[r, j]] || edge[event[r, j]] || phi(dt[r, j]) || 1 ]        (one root's rows at a time)
     score      = leaky(query[query_row[r], h] . x[r, j])
     weight     = softmax over j of score
     out[r, h]  = sum over j of keep[r, h, j] * weight[r, h, j] * x[r, j]
@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tgscale.nn.prefetch import prefetch_row
 from tgscale.nn.time_encoding import time_encoding
 
 # No "nnan"/"ninf": a diverging model must show its NaN.
@@ -37,7 +38,14 @@ def _sine_series() -> np.ndarray:
     return np.linalg.lstsq(powers / u[:, None], np.sin(math.pi / 2 * u) / u, rcond=None)[0]
 
 
-_SINE = _sine_series()
+SINE = _sine_series()
+"""Coefficients of the kernels' cosine."""
+
+
+@numba.njit(cache=True, inline="always")
+def _padded(width):
+    """The next multiple of 64: the compiler's unrolled vector loops then leave no remainder, which is slow."""
+    return (width + 63) // 64 * 64
 
 
 @numba.njit(cache=True, fastmath=_FAST, inline="always")
@@ -56,56 +64,75 @@ def _cosine(dt, shift, omega, bias, sine, out):
 
 
 @numba.njit(cache=True, fastmath=_FAST, inline="always")
-def _dot(zero, a, node, edge, phi):
-    """a . [node || edge || phi || 1]"""
-    # Slices, not a[D + d]: the compiler cannot rule out a negative index in the sum and would not vectorise.
-    D, E, T = len(node), len(edge), len(phi)
-    a_edge, a_phi = a[D : D + E], a[D + E : D + E + T]
-    total = zero
-    for d in range(D):
-        total += a[d] * node[d]
-    for d in range(E):
-        total += a_edge[d] * edge[d]
-    for d in range(T):
-        total += a_phi[d] * phi[d]
-    return total + a[D + E + T]
+def feature_row(x, node, edge, dt, omega, bias, sine, phi):
+    """x = [node || edge || phi || 1], the feature row of one neighbor; ``omega``, ``bias`` and ``phi`` are padded."""
+    D, E, T = len(node), len(edge), len(x) - len(node) - len(edge) - 1
+    _cosine(dt, 0.0, omega, bias, sine, phi)
+    x[:D] = node
+    x[D : D + E] = edge
+    x[D + E : D + E + T] = phi[:T]
+    x[D + E + T] = 1
+
+
+@numba.njit(cache=True, inline="always")
+def _prefetch(r, z, slot, event, edge):
+    """Ask for the rows that root ``r`` needs."""
+    for j in range(slot.shape[1]):
+        if event[r, j] < 0:
+            break
+        prefetch_row(edge, event[r, j])
+        prefetch_row(z, slot[r, j])
 
 
 @numba.njit(cache=True, fastmath=_FAST, inline="always")
-def _add(a, scale, node, edge, phi):
-    """a += scale * [node || edge || phi || 1]"""
-    D, E, T = len(node), len(edge), len(phi)
-    a_edge, a_phi = a[D : D + E], a[D + E : D + E + T]
-    for d in range(D):
-        a[d] += scale * node[d]
-    for d in range(E):
-        a_edge[d] += scale * edge[d]
-    for d in range(T):
-        a_phi[d] += scale * phi[d]
-    a[D + E + T] += scale
+def _dot(zero, a, b):
+    total = zero
+    for p in range(len(a)):
+        total += a[p] * b[p]
+    return total
+
+
+@numba.njit(cache=True, fastmath=_FAST, inline="always")
+def _combine(out, weight, x, n):
+    """out += sum over j of weight[j] x[j]; four rows at a time, since each pass reads and writes ``out``."""
+    j = 0
+    while j + 4 <= n:
+        w0, w1, w2, w3 = weight[j], weight[j + 1], weight[j + 2], weight[j + 3]
+        x0, x1, x2, x3 = x[j], x[j + 1], x[j + 2], x[j + 3]
+        for p in range(len(out)):
+            out[p] += (w0 * x0[p] + w1 * x1[p]) + (w2 * x2[p] + w3 * x3[p])
+        j += 4
+    while j < n:
+        w0, x0 = weight[j], x[j]
+        for p in range(len(out)):
+            out[p] += w0 * x0[p]
+        j += 1
 
 
 @numba.njit(cache=True, parallel=True, fastmath=_FAST, nogil=True)
 def _forward(query, query_row, z, slot, event, edge, dt, omega, bias, sine, keep, slope, out, score, weight):
     R, k = slot.shape
-    H = query.shape[1]
-    T = len(omega)
+    H, W = query.shape[1], query.shape[2]
     zero = sine[0] - sine[0]
     for chunk in numba.prange((R + _CHUNK - 1) // _CHUNK):
-        phi = np.empty((k, T), query.dtype)
+        x, phi = np.zeros((k, _padded(W)), query.dtype), np.empty(len(omega), query.dtype)
+        q, total_x = np.zeros(_padded(W), query.dtype), np.zeros(_padded(W), query.dtype)
+        kept = np.empty(k, query.dtype)
         for r in range(chunk * _CHUNK, min(R, (chunk + 1) * _CHUNK)):
+            if r + 1 < R:
+                _prefetch(r + 1, z, slot, event, edge)
             n = 0
             while n < k and event[r, n] >= 0:
-                _cosine(dt[r, n], 0.0, omega, bias, sine, phi[n])
+                feature_row(x[n, :W], z[slot[r, n]], edge[event[r, n]], dt[r, n], omega, bias, sine, phi)
                 n += 1
             for h in range(H):
-                out[r, h] = zero
                 if n == 0:
+                    out[r, h] = zero
                     continue
-                q = query[query_row[r], h]
+                q[:W] = query[query_row[r], h]
                 top = zero
                 for j in range(n):
-                    s = _dot(zero, q, z[slot[r, j]], edge[event[r, j]], phi[j])
+                    s = _dot(zero, q, x[j])
                     score[r, h, j] = s
                     s = s if s > 0 else s * slope
                     weight[r, h, j] = s
@@ -118,10 +145,10 @@ def _forward(query, query_row, z, slot, event, edge, dt, omega, bias, sine, keep
                 for j in range(n):
                     w = weight[r, h, j] / total
                     weight[r, h, j] = w
-                    if keep.size:
-                        w *= keep[r, h, j]
-                    if w != 0:
-                        _add(out[r, h], w, z[slot[r, j]], edge[event[r, j]], phi[j])
+                    kept[j] = w * keep[r, h, j] if keep.size else w
+                total_x[:] = zero
+                _combine(total_x, kept, x, n)
+                out[r, h] = total_x[:W]
 
 
 @numba.njit(cache=True, parallel=True, fastmath=_FAST, nogil=True)
@@ -130,39 +157,52 @@ def _backward_query(
 ):
     """Gradient of the queries, by query row; leaves d loss / d raw score in ``score``."""
     k = slot.shape[1]
-    H, T = grad.shape[1], len(omega)
+    Q, H, W = grad_query.shape
     zero = sine[0] - sine[0]
-    for row in numba.prange(len(roots_ptr) - 1):
-        phi = np.empty((k, T), grad.dtype)
+    size = _CHUNK // 4
+    for chunk in numba.prange((Q + size - 1) // size):
+        x, phi = np.zeros((k, _padded(W)), grad.dtype), np.empty(len(omega), grad.dtype)
+        g, grad_q = np.zeros(_padded(W), grad.dtype), np.zeros((H, _padded(W)), grad.dtype)
         grad_weight = np.empty(k, grad.dtype)
-        for i in range(roots_ptr[row], roots_ptr[row + 1]):
-            r = roots[i]
-            n = 0
-            while n < k and event[r, n] >= 0:
-                _cosine(dt[r, n], 0.0, omega, bias, sine, phi[n])
-                n += 1
+        for row in range(chunk * size, min(Q, (chunk + 1) * size)):
+            grad_q[:] = zero
+            for i in range(roots_ptr[row], roots_ptr[row + 1]):
+                r = roots[i]
+                if i + 1 < len(roots):
+                    _prefetch(roots[i + 1], z, slot, event, edge)
+                n = 0
+                while n < k and event[r, n] >= 0:
+                    feature_row(x[n, :W], z[slot[r, n]], edge[event[r, n]], dt[r, n], omega, bias, sine, phi)
+                    n += 1
+                for h in range(H):
+                    g[:W] = grad[r, h]
+                    mean = zero
+                    for j in range(n):
+                        s = _dot(zero, g, x[j])
+                        if keep.size:
+                            s *= keep[r, h, j]
+                        grad_weight[j] = s
+                        mean += s * weight[r, h, j]
+                    for j in range(n):
+                        s = (grad_weight[j] - mean) * weight[r, h, j]
+                        if score[r, h, j] <= 0:
+                            s *= slope
+                        score[r, h, j] = s
+                    _combine(grad_q[h], score[r, h], x, n)
             for h in range(H):
-                mean = zero
-                for j in range(n):
-                    g = _dot(zero, grad[r, h], z[slot[r, j]], edge[event[r, j]], phi[j])
-                    if keep.size:
-                        g *= keep[r, h, j]
-                    grad_weight[j] = g
-                    mean += g * weight[r, h, j]
-                for j in range(n):
-                    g = (grad_weight[j] - mean) * weight[r, h, j]
-                    if score[r, h, j] <= 0:
-                        g *= slope
-                    score[r, h, j] = g
-                    _add(grad_query[row, h], g, z[slot[r, j]], edge[event[r, j]], phi[j])
+                grad_query[row, h] = grad_q[h, :W]
 
 
 @numba.njit(cache=True, parallel=True, fastmath=_FAST, nogil=True)
 def _backward_node(grad, query, query_row, visits, visits_ptr, keep, weight, grad_score, grad_z):
-    """Gradient of the node states, by node: each gathers what its visits (root * k + place) owe it."""
+    """Gradient of the node states, by node: each gathers what its visits (root * k + place) owe it.
+
+    ``grad_z`` may be wider than the states: whole vectors are added, and the columns behind are of no use.
+    """
     H, k = weight.shape[1], weight.shape[2]
     D = grad_z.shape[1]
     for u in numba.prange(len(visits_ptr) - 1):
+        total = grad_z[u]
         for i in range(visits_ptr[u], visits_ptr[u + 1]):
             r, j = visits[i] // k, visits[i] % k
             for h in range(H):
@@ -170,8 +210,9 @@ def _backward_node(grad, query, query_row, visits, visits_ptr, keep, weight, gra
                 if keep.size:
                     w *= keep[r, h, j]
                 s = grad_score[r, h, j]
+                g, q = grad[r, h, :D], query[query_row[r], h, :D]
                 for d in range(D):
-                    grad_z[u, d] += w * grad[r, h, d] + s * query[query_row[r], h, d]
+                    total[d] += w * g[d] + s * q[d]
 
 
 @numba.njit(cache=True, parallel=True, fastmath=_FAST, nogil=True)
@@ -180,11 +221,11 @@ def _backward_time(
 ):
     """Gradient of a learned time encoding: a partial sum per chunk of roots, added up by the caller in fixed order."""
     R, H, k = weight.shape
-    T = len(omega)
+    T = grad_bias.shape[1]
     chunks = len(grad_bias)
     size = (R + chunks - 1) // chunks
     for chunk in numba.prange(chunks):
-        minus_sine = np.empty(T, grad.dtype)
+        minus_sine = np.empty(len(omega), grad.dtype)
         for r in range(chunk * size, min(R, (chunk + 1) * size)):
             for j in range(k):
                 if event[r, j] < 0:
@@ -240,28 +281,28 @@ class GatherAttention(torch.autograd.Function):
         slope: float,
     ) -> Tensor:
         dtype = query.detach().numpy().dtype
-        sine = _SINE.astype(dtype)
+        sine = SINE.astype(dtype)
         R, k = slot.shape
         H = query.shape[1]
         out = torch.empty(R, H, query.shape[2], dtype=query.dtype)
         score = np.empty((R, H, k), dtype)
         weight = np.empty((R, H, k), dtype)
-        args = (slot.numpy(), event.numpy(), edge.numpy(), dt.numpy(), _double(omega), _double(bias), sine)
+        args = (slot.numpy(), event.numpy(), edge.numpy(), dt.numpy(), padded_phase(omega), padded_phase(bias), sine)
         keep_ = np.empty((0, 0, 0), dtype) if keep is None else keep.numpy()
         query, z = query.detach().contiguous(), z.detach().contiguous()
         _forward(
             query.numpy(), query_row.numpy(), z.numpy(), *args, keep_, dtype.type(slope), out.numpy(), score, weight
         )
-        ctx.inputs = (query, query_row, z, args, keep_, dtype.type(slope), score, weight, omega.dtype)
+        ctx.inputs = (query, query_row, z, args, keep_, dtype.type(slope), score, weight, omega)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Any, ...]:
-        query, query_row, z, args, keep, slope, score, weight, time_dtype = ctx.inputs
+        query, query_row, z, args, keep, slope, score, weight, frequencies = ctx.inputs
         slot, event, edge, dt, omega, bias, sine = args
         grad = grad_out.contiguous().numpy()
         rows = query_row.numpy()
-        grad_query = torch.zeros_like(query)
+        grad_query = torch.empty_like(query)
         roots, roots_ptr = _group(rows, len(query))
         score = score.copy()  # a second backward pass must find the forward's scores
         _backward_query(
@@ -270,21 +311,30 @@ class GatherAttention(torch.autograd.Function):
         )  # fmt: skip
         grad_z = grad_omega = grad_bias = None
         if ctx.needs_input_grad[2]:
-            grad_z = torch.zeros_like(z)
+            wide = min(_round_up(z.shape[1]), query.shape[2])
+            grad_z = z.new_zeros(len(z), wide)
             visits, visits_ptr = _group(np.where(event < 0, -1, slot).reshape(-1), len(z))
             _backward_node(grad, query.numpy(), rows, visits, visits_ptr, keep, weight, score, grad_z.numpy())
+            grad_z = grad_z[:, : z.shape[1]]
         if ctx.needs_input_grad[7]:
-            partial = np.zeros((2, 64, len(omega)))
+            partial = np.zeros((2, 64, len(frequencies)))
             offset = z.shape[1] + edge.shape[1]
             _backward_time(
                 grad, query.numpy(), rows, event, dt, omega, bias, sine, keep, weight, score, offset, *partial
             )
-            grad_omega, grad_bias = torch.from_numpy(partial.sum(1)).to(time_dtype)
+            grad_omega, grad_bias = torch.from_numpy(partial.sum(1)).to(frequencies.dtype)
         return grad_query, None, grad_z, None, None, None, None, grad_omega, grad_bias, None, None
 
 
-def _double(x: Tensor) -> np.ndarray:
-    return x.detach().double().numpy()
+def _round_up(width: int) -> int:
+    return -(-width // 64) * 64
+
+
+def padded_phase(x: Tensor) -> np.ndarray:
+    """Frequencies or phases in float64, padded as the kernels want them."""
+    padded = np.zeros(_round_up(len(x)))
+    padded[: len(x)] = x.detach().double().numpy()
+    return padded
 
 
 def gather_attention_reference(

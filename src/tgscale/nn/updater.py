@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tgscale.nn.absorb import absorb, can_absorb
 from tgscale.nn.gru import gru_cell
 from tgscale.nn.time_encoding import TimeEncoding
 
@@ -38,7 +39,7 @@ class MemoryUpdater(nn.Module):
 
         Args:
             memory: ``[U, dim]``.
-            mail: ``[U, 2 * dim]``.
+            mail: ``[U, 2 * dim]``; where there is mail, its first half equals ``memory``: they are written together.
             mail_dt: mail's time minus memory's time, ``[U]``, int64.
             edge_features: by event id, ``[E, edge_dim]``.
             mail_event: event id that left the mail, ``[U]``, int64; -1 for none.
@@ -48,6 +49,9 @@ class MemoryUpdater(nn.Module):
         """
         if memory.device.type != "cpu":
             return self.masked(memory, mail, mail_dt, edge_features, mail_event)
+        if can_absorb(self.cell, memory, mail, self.time.omega):
+            time = (self.time.omega, self.time.bias)
+            return absorb(self.cell, memory, mail, mail_dt, edge_features, mail_event, *time)
         rows = (mail_event >= 0).nonzero().flatten()  # work on the rows that need it
         x = torch.cat([mail[rows], edge_features[mail_event[rows]].to(mail.dtype), self.time(mail_dt[rows])], dim=1)
         return memory.index_copy(0, rows, self._step(x, memory[rows]))
