@@ -21,11 +21,12 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def make_builder(make_stream):
-    def make(stream=None, strategy="recent", pairs=True, slice_features=False) -> BatchBuilder:
+    def make(stream=None, strategy="recent", pairs=True, slice_features=False, roots="event") -> BatchBuilder:
         stream = stream or make_stream()
         sampler = NeighborSampler(stream, 4, strategy=strategy, seed=3)
         history = History(stream) if pairs else None
-        return BatchBuilder(stream, sampler, NegativeSampler(stream), history, 100, slice_features=slice_features)
+        options = {"slice_features": slice_features, "roots": roots}
+        return BatchBuilder(stream, sampler, NegativeSampler(stream), history, 100, **options)
 
     return make
 
@@ -48,6 +49,26 @@ def test_taken_apart_and_put_together(make_builder, pairs, slice_features):
     names = {field.name for field in dataclasses.fields(Batch)} - {"block"}
     there = {name for name in names if getattr(batch, name) is not None}
     assert {name for name in batch.tensors() if "." not in name} == there
+
+
+def test_roots_by_node_are_embedded_once_and_see_nothing_of_their_batch(make_builder):
+    builder, by_event = make_builder(roots="node"), make_builder()
+    for start in (0, 37, 200):
+        batch, other = builder.range(start, start + 40, 2, seed=1), by_event.range(start, start + 40, 2, seed=1)
+        nodes = batch.block.nodes[batch.block.roots[batch.block.root_row]]
+        assert len(nodes) == len(torch.unique(nodes)) < len(other.block.root_row)
+        first = builder.time[start]
+        for row, node in enumerate(nodes.tolist()):
+            events = batch.block.event[row]
+            events = events[events >= 0]
+            ends = torch.stack([builder.src[events], builder.dst[events]])
+            assert (builder.time[events] < first).all()
+            assert (ends == node).any(0).all()
+            touched = (builder.time < first) & ((builder.src == node) | (builder.dst == node))
+            assert len(events) == min(4, int(touched.sum()))
+        assert torch.equal(batch.pair_features[..., :3], other.pair_features[..., :3])  # exact at each event's time
+        assert torch.equal(nodes[batch.source], builder.src[start : start + 40].long())
+        assert torch.equal(nodes[batch.candidate[:, 0]], builder.dst[start : start + 40].long())
 
 
 def test_an_incomplete_batch_is_refused(make_builder):

@@ -152,6 +152,8 @@ class BatchBuilder:
         device: where tensors go.
         slice_features: keep the edge features on the CPU (memory-mapped, if the stream is) and give each batch the rows
             of its neighbors.
+        roots: ``"event"`` embeds each node at the time of each of its events; ``"node"`` embeds it once per batch, as
+            of the batch's first event, and so cheaper and blind to the batch's own earlier events.
 
     Attributes:
         src, dst, time: columns of the stream on the device, ``[E]``.
@@ -168,6 +170,7 @@ class BatchBuilder:
         device: torch.device | str = "cpu",
         *,
         slice_features: bool = False,
+        roots: str = "event",
     ) -> None:
         device = torch.device(device)
         if (stream.num_events + 1) * stream.num_nodes >= 2**63:  # keys of (node, time)
@@ -180,7 +183,7 @@ class BatchBuilder:
         no_features = np.empty((stream.num_events, 0), np.float32)
         table = no_features if stream.edge_features is None else stream.edge_features
         self.edge_features = as_tensor(table, torch.device("cpu") if slice_features else device)
-        self.slice_features = slice_features
+        self.slice_features, self.roots = slice_features, roots
         self.sampler, self.negatives = sampler, negatives
         self.compactor = Compactor(stream.num_nodes, device)
         self.history = history
@@ -222,7 +225,8 @@ class BatchBuilder:
         before = torch.searchsorted(self.time, time)
         # Embed each (node, time) once: time counts as the number of events before it, which is what a root can see.
         node = torch.cat([src, candidates.flatten()])
-        bound = torch.cat([before, before[:, None].expand(B, C).flatten()])
+        seen = before if self.roots == "event" else before.min().expand(B)
+        bound = torch.cat([seen, seen[:, None].expand(B, C).flatten()])
         key, row = torch.unique(bound * self.stream.num_nodes + node, return_inverse=True)
         node, bound = key % self.stream.num_nodes, key // self.stream.num_nodes
         root_time = self.time[bound]  # the first event that is not before the root has the root's time

@@ -36,6 +36,9 @@ class SamplingConfig:
     """The latest ones, or a uniform draw without replacement."""
     window: int | None = None
     """Only events at most this long ago, in the stream's time unit."""
+    roots: Literal["event", "node"] = "event"
+    """What is embedded: each node at the time of each of its events, or once per batch as of the batch's start (as PyG
+    and TGM do: cheaper, and blind to the batch's own earlier events)."""
 
     def __post_init__(self) -> None:
         at_least("sampling.neighbors", self.neighbors, 1)

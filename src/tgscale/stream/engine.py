@@ -87,6 +87,7 @@ class StreamEngine:
             span=int(stream.time[self.split.train - 1] - stream.time[0]),
             device=device,
             slice_features=config.pipeline.slice_features,
+            roots=config.sampling.roots,
         )
 
     def sparse_parameters(self) -> list[nn.Parameter]:
