@@ -1,13 +1,16 @@
 """FLOP, bytes and savings of operator plans, counted by hand."""
 
+import numpy as np
 import pytest
 
+from tgscale.data.snapshots import SnapshotSequence
 from tgscale.models.gclstm import GCLSTM
 from tgscale.models.tgcn import TGCN
 from tgscale.nn.program import Program, aggregate, sigmoid
-from tgscale.snapshot.describe import Sizes, describe, notes, summary, work
+from tgscale.snapshot.describe import Sizes, describe, distinct, notes, summary, work
 from tgscale.snapshot.plan import Plan
 from tgscale.snapshot.rewrite import Rewrites
+from tgscale.snapshot.tensors import SnapshotData
 
 N, E, W, F, C = 10, 30.0, 4, 3, 8
 
@@ -52,3 +55,18 @@ def test_notes_say_what_could_not_be_kept():
     assert notes(Plan(TGCN(F, C))) == []
     assert "hidden state" in notes(Plan(GCLSTM(F, C, 2)))[0]
     assert "plan.cache is off" in notes(Plan(TGCN(F, C), Rewrites(cache=False)))[-1]
+
+
+def test_shares_of_distinct_rows_are_counted():
+    """Three steps of 10 nodes; one node has other features at the second step. One edge between others at the third."""
+    x = np.zeros((3, 10, F), np.float32)
+    x[1, 7] = 1
+    sequence = SnapshotSequence.from_arrays(
+        np.array([2]), np.array([0]), np.array([1]), num_nodes=10, num_steps=3, node_features=x
+    )
+    data = SnapshotData(sequence)
+    # Rows of A x beside: only node 7's differs. States: 1, 2 and 2 (T-GCN does not see the edge: A x is 0 there).
+    assert distinct(Plan(TGCN(F, C)), data, 3) == {"rows of data": 2 / 30, "states of the gru": 5 / 30}
+    # GC-LSTM gathers along the edge: one state more at the third step.
+    assert distinct(Plan(GCLSTM(F, C, 2)), data, 3) == {"rows of data": 2 / 30, "states of the lstm": 6 / 30}
+    assert distinct(Plan(TGCN(F, C), Rewrites(distinct=False)), data, 3) == {}

@@ -16,11 +16,11 @@ from tgscale.data.snapshot_store import open_snapshots
 from tgscale.errors import ConfigError
 from tgscale.snapshot.build import make_model
 from tgscale.snapshot.config import ModelName, NetConfig, PlanConfig, SnapshotConfig
-from tgscale.snapshot.describe import BALANCE, Operator, Sizes, describe, summary
+from tgscale.snapshot.describe import BALANCE, Operator, Sizes, describe, distinct, summary
 from tgscale.snapshot.order import GRAPH
 from tgscale.snapshot.plan import Plan
 from tgscale.snapshot.rewrite import Rewrites
-from tgscale.snapshot.tensors import width_of_features
+from tgscale.snapshot.tensors import SnapshotData, width_of_features
 from tgscale.train.config_io import parse
 
 
@@ -59,6 +59,7 @@ def main(argv: list[str]) -> None:
     rows = {name: parameter.shape[-2] for name, parameter in model.named_parameters() if parameter.dim() > 1}
     sizes = Sizes(sequence.num_nodes, float(sequence.edge_counts().mean()), command.window, rows)
     operators, saved = describe(plan, sizes, command.balance), summary(plan, sizes)
+    saved["distinct"] = distinct(plan, SnapshotData(sequence, features=command.net.features), command.window)
     if command.json:
         print(json.dumps({"operators": [asdict(each) for each in operators], **saved}, indent=1))
     else:
@@ -103,6 +104,9 @@ def _print(operators: list[Operator], saved: dict[str, Any], title: str, window:
         console.print(f"kept for the whole run: {saved['kept_bytes_per_step'] / 1e6:,.2f} MB per snapshot")
     shares = ", ".join(f"{share:.0%} {name}" for name, share in saved["two workers"].items())
     console.print(f"time of two workers in that of one, ahead of the recurrence, estimated: {shares}")
+    if saved["distinct"]:
+        parts = ", ".join(f"{share:.1%} of the {name}" for name, share in saved["distinct"].items())
+        console.print(f"computed in the last group: {parts}; the others are equal to one of these")
     for note in saved["notes"]:
         console.print(f"  {note}")
 

@@ -351,8 +351,8 @@ def lstm_backward(
         for p in range(parts):
             lstm_backward_step(
                 t, p, parts, offsets, active, row, parent, child_start, child, start, item, weight, near_start,
-                near_item, near_weight, grad, u_self, u_near, act, c, out, carry_h[x], carry_c[x], carry_near[x], carry_h[y],
-                carry_c[y], carry_near[y], grad_table[p], du_self[p], du_near[p], room,
+                near_item, near_weight, grad, u_self, u_near, act, c, out, carry_h[x], carry_c[x], carry_near[x],
+                carry_h[y], carry_c[y], carry_near[y], grad_table[p], du_self[p], du_near[p], room,
             )  # fmt: skip
 
 
@@ -370,6 +370,6 @@ def lstm_backward_parallel(
         for p in numba.prange(parts):
             lstm_backward_step(
                 t, p, parts, offsets, active, row, parent, child_start, child, start, item, weight, near_start,
-                near_item, near_weight, grad, u_self, u_near, act, c, out, carry_h[x], carry_c[x], carry_near[x], carry_h[y],
-                carry_c[y], carry_near[y], grad_table[p], du_self[p], du_near[p], room[p],
+                near_item, near_weight, grad, u_self, u_near, act, c, out, carry_h[x], carry_c[x], carry_near[x],
+                carry_h[y], carry_c[y], carry_near[y], grad_table[p], du_self[p], du_near[p], room[p],
             )  # fmt: skip

@@ -11,6 +11,7 @@ from tgscale.snapshot.fuse import SELF
 from tgscale.snapshot.order import GRAPH, cluster, overlapped, unit_of
 from tgscale.snapshot.plan import Plan, rewritten, split
 from tgscale.snapshot.rewrite import CONST, Rewrites, dependence
+from tgscale.snapshot.tensors import SnapshotData
 
 BYTES = 4
 BALANCE = 10.0
@@ -206,6 +207,22 @@ def summary(plan: Plan, sizes: Sizes) -> dict[str, Any]:
         "two workers": _overlap(plan, sizes),
         "notes": notes(plan),
     }
+
+
+def distinct(plan: Plan, data: SnapshotData, window: int) -> dict[str, float]:
+    """Of the last group of a sequence: the share of rows that are distinct, of input data and of each recurrence.
+
+    Empty where nothing is shared: no operator for it, or too little to save.
+    """
+    plan.keep(data.whole())
+    first = max(0, len(data.x) - window)
+    shared = plan.sharing(data.group(first, len(data.x) - first))
+    if shared is None:
+        return {}
+    found = {"rows of data": shared.num_rows / shared.index.size}
+    for node, classes in shared.states.items():
+        found[f"states of the {node.attrs[0]}"] = classes.num_rows / classes.index.size
+    return found
 
 
 def _totals(plan: Plan, sizes: Sizes) -> dict[str, float]:
