@@ -21,7 +21,7 @@ import statistics
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,6 @@ from stream_peers_case import Case
 from tables import DOCS, markdown, publish
 from worker import Worker
 
-from tgscale.stream.config import SamplingConfig
 from tgscale.train.environment import describe_environment
 
 SCORED = 5000
@@ -60,17 +59,16 @@ class System:
 
 
 OURS = "stream_peers_ours.py"
+NODE = {"sampling__roots": "node"}  # a node once per batch, as PyG and TGM embed it
+LEARNED = {"model__time_encoding": "learned"}  # its frequencies, as theirs are
 SYSTEMS = {
     "PyG": System("stream_peers_pyg.py", peer=True),
     "TGM": System("stream_peers_tgm.py", peer=True),
     "tgscale": System(OURS),
-    "tgscale, learned time encoding": System(OURS, options={"model__time_encoding": "learned"}),
+    "tgscale, learned": System(OURS, options=LEARNED),
+    "tgscale, node roots": System(OURS, options=NODE),
+    "tgscale, node roots, learned": System(OURS, options={**NODE, **LEARNED}),
 }
-if "roots" in {f.name for f in fields(SamplingConfig)}:  # a node once per batch, as PyG and TGM embed it
-    node = {"sampling__roots": "node"}
-    SYSTEMS["tgscale, `--sampling.roots node`"] = System(OURS, options=node)
-    learned = {**node, "model__time_encoding": "learned"}
-    SYSTEMS["tgscale, both"] = System(OURS, options=learned)
 
 
 @dataclass
