@@ -149,8 +149,9 @@ class SnapshotConfig:
     costs: Literal["measured", "sizes"] = "measured"
     """Costs of groups: from their measured times, refreshed each epoch, or from their sizes alone. With several
     devices the former makes the order of sums, and so the last bits, depend on the clock."""
-    executor: Literal["auto", "serial", "streams", "processes"] = "auto"
-    """Who works on a device: one worker, two on two streams (threads on a CPU), two processes; auto: as measured."""
+    executor: Literal["auto", "serial", "streams", "processes", "graph"] = "auto"
+    """Who works on a device: one worker, two on two streams (threads on a CPU), two processes; graph: one,
+    whose groups are captured as CUDA graphs (node regression without draws); auto: as measured, of the first three."""
     seed: int = 0
     """Seed of weights, dropout, order of groups, edges and negatives in training."""
     device: str = "auto"

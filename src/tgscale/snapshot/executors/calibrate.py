@@ -13,13 +13,19 @@ import torch
 from tgscale.errors import ConfigError, RunError
 from tgscale.snapshot.engine import SnapshotEngine
 from tgscale.snapshot.executors.base import Executor
+from tgscale.snapshot.executors.captured import CapturedExecutor
 from tgscale.snapshot.executors.processes import ProcessesExecutor
 from tgscale.snapshot.executors.serial import SerialExecutor
 from tgscale.snapshot.executors.streams import StreamsExecutor
 from tgscale.train.trace import Trace
 
 Make = Callable[[SnapshotEngine, Trace], Executor]
-EXECUTORS: dict[str, Make] = {"serial": SerialExecutor, "streams": StreamsExecutor, "processes": ProcessesExecutor}
+EXECUTORS: dict[str, Make] = {
+    "serial": SerialExecutor,
+    "streams": StreamsExecutor,
+    "processes": ProcessesExecutor,
+    "graph": CapturedExecutor,
+}
 MOST_GROUPS, ROUNDS = 6, 2
 WORTH_THREADS, WORTH_PROCESSES = 5.0, 60.0
 """Seconds that a run must be expected to take before it is worth while to try another executor."""
