@@ -73,8 +73,9 @@ def test_what_the_host_lays_out_is_refused_on_a_gpu(make_engine, monkeypatch):
         CapturedExecutor(engine, Trace())
 
 
-def test_a_run_with_it_is_the_run_without(make_config):
-    runs = [train_snapshots(make_config(run=name, executor=name, task="regression")) for name in ("serial", "graph")]
+def test_a_run_with_it_is_the_run_without(make_config, tmp_path):
+    names = ("serial", "graph")
+    runs = [train_snapshots(make_config(run=tmp_path / name, executor=name, task="regression")) for name in names]
     assert runs[0]["test"] == runs[1]["test"]
     assert runs[1]["train"]["executor"] == "graph"
 
