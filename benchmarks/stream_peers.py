@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("--source", type=Path, required=True, help="folder of the real sets")
     parser.add_argument("--out", type=Path, required=True, help="where peers.py has installed them")
     parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=list(SYSTEMS))
-    parser.add_argument("--batches", nargs="+", type=int, default=[200, 600])
+    parser.add_argument("--batches", nargs="*", type=int, default=[200, 600], help="none: the table alone")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--warm-up", type=int, default=3000, help="events ahead of the timed ones")
