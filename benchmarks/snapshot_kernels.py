@@ -1,14 +1,15 @@
 """Kernels of the snapshot engine against torch's operators: one thread, one process, interleaved; forward and backward.
 
-python benchmarks/snapshot_kernels.py
+python benchmarks/snapshot_kernels.py [--part aggregation|cells]
 
-Ratios above 1: the kernel is that many times as fast. Aggregation is compared with torch's sparse CSR product and with
-gather, multiply, index_add; a recurrent cell over a window with the same equations in torch's operators, where the
+Ratios above 1: the kernel is that many times as fast. Aggregation is compared with torch's sparse CSR product (which is
+MKL's where torch has that), with SciPy's, and with gather, multiply, index_add; a recurrent cell over a window with the same equations in torch's operators, where the
 aggregation of a state is torch's CSR product too.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import time
 import warnings
@@ -16,6 +17,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from tgscale.graph.adjacency import Adjacency
@@ -62,6 +64,25 @@ def torch_csr(adj: Adjacency) -> Callable[[Tensor], Tensor]:
     return Product.apply
 
 
+def scipy_csr(adj: Adjacency) -> Callable[[Tensor], Tensor]:
+    """The same product by SciPy, the transpose stored too."""
+    csr = (adj.weight.numpy(), adj.neighbor.numpy(), adj.indptr[0].numpy())
+    transpose = (adj.transpose_weight.numpy(), adj.transpose_neighbor.numpy(), adj.transpose_indptr[0].numpy())
+    size = (adj.num_rows, adj.num_cols)
+    forward, backward = csr_matrix(csr, size), csr_matrix(transpose, size[::-1])
+
+    class Product(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return torch.from_numpy(forward @ x.detach().numpy())
+
+        @staticmethod
+        def backward(ctx, grad):
+            return torch.from_numpy(backward @ grad.numpy())
+
+    return Product.apply
+
+
 def milliseconds(runs: Sequence[Callable[[], Tensor]], leaves: Sequence[Tensor], budget: float = 1.5) -> list[float]:
     """Median time of a forward and a backward pass of each, taken in turn until the budget of seconds is used."""
     taken: list[list[float]] = [[] for _ in runs]
@@ -82,21 +103,23 @@ def leaf(*shape: int, scale: float = 1.0) -> Tensor:
 
 
 def aggregation() -> None:
-    print("| graph | nodes | entries | width | kernel, ms | CSR / kernel | index_add / kernel |")
-    print("|---|---|---|---|---|---|---|")
+    mkl = "torch CSR (MKL)" if torch.backends.mkl.is_available() else "torch CSR"
+    print(f"| graph | nodes | entries | width | kernel, ms | {mkl} / kernel | SciPy / kernel | index_add / kernel |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|")
     for name, (nodes, edges) in GRAPHS.items():
         adj = skewed_graph(nodes, edges)
-        product, graph = torch_csr(adj), torch.zeros(1, dtype=torch.int64)
+        product, scipy, graph = torch_csr(adj), scipy_csr(adj), torch.zeros(1, dtype=torch.int64)
         for width in WIDTHS:
             x = leaf(1, nodes, width)
             run = (
                 lambda a=adj, g=graph, x=x: aggregate(a, g, x),
                 lambda p=product, x=x: p(x[0]),
+                lambda p=scipy, x=x: p(x[0]),
                 lambda a=adj, g=graph, x=x: aggregate_reference(a, g, x),
             )
-            ours, csr, scatter = milliseconds(run, [x])
-            counts = f"{nodes} | {len(adj.weight)}"
-            print(f"| {name} | {counts} | {width} | {ours:.3f} | {csr / ours:.2f} | {scatter / ours:.2f} |")
+            ours, *others = milliseconds(run, [x])
+            ratios = " | ".join(f"{other / ours:.2f}" for other in others)
+            print(f"| {name} | {nodes:,} | {len(adj.weight):,} | {width} | {ours:.3f} | {ratios} |", flush=True)
 
 
 def gru_torch(gates: Tensor, product: Callable, u_zr: Tensor, u_n: Tensor) -> Tensor:
@@ -145,10 +168,16 @@ def window(N: int, edges: int, C: int, w: int) -> None:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", choices=["aggregation", "cells"], help="one of them alone")
+    part = parser.parse_args().part
     set_threads(1)
     environment = describe_environment()
     print(f"{environment['cpu']}, torch {environment['torch']}, one thread; forward and backward, float32\n")
-    aggregation()
+    if part != "cells":
+        aggregation()
+    if part == "aggregation":
+        return
     print("\n| cell | nodes | edges | channels | steps | kernel, ms | torch / kernel |\n|---|---|---|---|---|---|---|")
     for sizes in WINDOWS:
         window(*sizes)

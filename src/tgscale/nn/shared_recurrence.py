@@ -144,37 +144,26 @@ class _GRU(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, table: Tensor, u_zr: Tensor, u_n: Tensor, classes: StateClasses) -> Tensor:
         R, C = classes.num_rows, len(u_n)
-        zr, n, out = table.new_empty(R, 2 * C), table.new_empty(R, C), table.new_empty(R, C)
-        fixed = (u_zr.contiguous(), u_n.contiguous())
-        _run(
-            (kernels.gru_forward, kernels.gru_forward_parallel),
-            classes,
-            classes.offsets,
-            table,
-            classes.inputs,
-            classes.parent,
-            *fixed,
-            zr,
-            n,
-            out,
-        )
-        ctx.save_for_backward(*fixed, zr, n, out)
+        z, r, n, out = (table.new_empty(R, C) for _ in range(4))
+        fixed = (u_zr[:, :C].contiguous(), u_zr[:, C:].contiguous(), u_n.contiguous())
+        both, which = (kernels.gru_forward, kernels.gru_forward_parallel), (classes.inputs, classes.parent)
+        _run(both, classes, classes.offsets, table, *which, *fixed, z, r, n, out)
+        ctx.save_for_backward(*fixed, z, r, n, out)
         ctx.classes, ctx.rows = classes, len(table)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        u_zr, u_n, zr, n, out = ctx.saved_tensors
+        *saved, out = ctx.saved_tensors
         classes: StateClasses = ctx.classes
         C, parts = out.shape[1], _parts(classes)
         carry, grad_table = _carry(out, classes), out.new_empty(parts, ctx.rows, 3 * C)
-        du_zr, du_n = out.new_empty(parts, C, 2 * C), out.new_empty(parts, C, C)
-        children = (classes.children.start, classes.children.item)
-        tensors = (grad, u_zr, u_n, zr, n, out, carry, grad_table, du_zr, du_n)
-        both = (kernels.gru_backward, kernels.gru_backward_parallel)
-        _run(both, classes, classes.offsets, classes.inputs, classes.parent, *children, *tensors)
-        return grad_table.sum(0), du_zr.sum(0), du_n.sum(0), None
+        du, children = out.new_empty(parts, 3, C, C), (classes.children.start, classes.children.item)
+        both, which = (kernels.gru_backward, kernels.gru_backward_parallel), (classes.inputs, classes.parent)
+        _run(both, classes, classes.offsets, *which, *children, grad, *saved, out, carry, grad_table, du)
+        du_z, du_r, du_n = du.sum(0)
+        return grad_table.sum(0), torch.cat([du_z, du_r], dim=1), du_n, None
 
 
 class _LSTM(torch.autograd.Function):

@@ -18,10 +18,10 @@ from tgscale.nn.recurrence_numba import (
     OPTIONS,
     TILE,
     add_into,
-    gru_backward_reset,
-    gru_backward_update,
     lstm_backward_update,
 )
+
+PIECE = 1024
 
 
 @numba.njit(**OPTIONS)
@@ -71,29 +71,89 @@ def _add_to_rows(x, row, out):
             a[c] += b[c]
 
 
-@numba.njit(**OPTIONS)
-def _gru_gates(table, row, h, zr, rh):
-    """``zr <- sigmoid(gate[:, :2C] + zr)``, ``rh = r * h``."""
-    C = h.shape[1]
-    for i in range(len(h)):
-        a, g, state, out = zr[i], table[row[i]], h[i], rh[i]
-        for c in range(2 * C):
-            a[c] = sigmoid(a[c] + g[c])
-        r = a[C:]
-        for c in range(C):
-            out[c] = r[c] * state[c]
+# A GRU's elementwise parts run over all rows of a tile at once, piece by piece: a piece of each array stays in the
+# first cache, and the compiler's checks that arrays lie apart cost once per piece, not once per row.
 
 
 @numba.njit(**OPTIONS)
-def _gru_update(table, row, h, zr, n, out):
-    """``n <- tanh(gate[:, 2C:] + n)``, ``out = z * h + (1 - z) * n``."""
-    C = h.shape[1]
-    for i in range(len(h)):
-        g, state, z, new, result = table[row[i], 2 * C :], h[i], zr[i], n[i], out[i]
+def _take_gates(table, row, z, r, n):
+    """The three thirds of ``table[row[i]]``."""
+    C = z.shape[1]
+    for i in range(len(row)):
+        x, a, b, d = table[row[i]], z[i], r[i], n[i]
         for c in range(C):
-            new[c] = tanh(new[c] + g[c])
+            a[c] = x[c]
+        y = x[C:]
         for c in range(C):
-            result[c] = new[c] + z[c] * (state[c] - new[c])
+            b[c] = y[c]
+        w = x[2 * C :]
+        for c in range(C):
+            d[c] = w[c]
+
+
+@numba.njit(**OPTIONS)
+def _gru_gates(g_z, g_r, h, z, r, rh):
+    """``z <- sigmoid(g_z + z)``, ``r <- sigmoid(g_r + r)``, ``rh = r * h``; all flat."""
+    for s in range(0, len(h), PIECE):
+        e = min(s + PIECE, len(h))
+        a, b, x, y, state, out = z[s:e], r[s:e], g_z[s:e], g_r[s:e], h[s:e], rh[s:e]
+        for k in range(e - s):
+            a[k] = sigmoid(a[k] + x[k])
+        for k in range(e - s):
+            b[k] = sigmoid(b[k] + y[k])
+        for k in range(e - s):
+            out[k] = b[k] * state[k]
+
+
+@numba.njit(**OPTIONS)
+def _gru_update(g_n, h, z, n, out):
+    """``n <- tanh(g_n + n)``, ``out = z * h + (1 - z) * n``; all flat."""
+    for s in range(0, len(h), PIECE):
+        e = min(s + PIECE, len(h))
+        new, x, keep, state, result = n[s:e], g_n[s:e], z[s:e], h[s:e], out[s:e]
+        for k in range(e - s):
+            new[k] = tanh(new[k] + x[k])
+        for k in range(e - s):
+            result[k] = new[k] + keep[k] * (state[k] - new[k])
+
+
+@numba.njit(**OPTIONS)
+def _gru_backward_update(grad, h, z, n, dh, dz, dn):
+    """``dh += grad``; gradients of the pre-activations of ``n`` and ``z``; ``dh *= z``; all flat."""
+    one = dh.dtype.type(1)
+    for s in range(0, len(h), PIECE):
+        e = min(s + PIECE, len(h))
+        g, state, keep, new, d, a, b = grad[s:e], h[s:e], z[s:e], n[s:e], dh[s:e], dz[s:e], dn[s:e]
+        for k in range(e - s):
+            d[k] += g[k]
+        for k in range(e - s):
+            b[k] = d[k] * (one - keep[k]) * (one - new[k] * new[k])
+        for k in range(e - s):
+            a[k] = d[k] * (state[k] - new[k]) * (keep[k] * (one - keep[k]))
+        for k in range(e - s):
+            d[k] *= keep[k]
+
+
+@numba.njit(**OPTIONS)
+def _gru_backward_reset(h, r, drh, dh, dr, rh):
+    """Gradient of the pre-activation of ``r``; ``dh += drh * r``; ``rh = r * h`` again; all flat."""
+    one = dh.dtype.type(1)
+    for s in range(0, len(h), PIECE):
+        e = min(s + PIECE, len(h))
+        state, gate, d, carry, a, out = h[s:e], r[s:e], drh[s:e], dh[s:e], dr[s:e], rh[s:e]
+        for k in range(e - s):
+            a[k] = d[k] * state[k] * (gate[k] * (one - gate[k]))
+        for k in range(e - s):
+            carry[k] += d[k] * gate[k]
+        for k in range(e - s):
+            out[k] = gate[k] * state[k]
+
+
+@numba.njit(**OPTIONS)
+def _add(a, b):
+    """``a += b``, flat."""
+    for k in range(len(a)):
+        a[k] += b[k]
 
 
 @numba.njit(**OPTIONS)
@@ -116,108 +176,122 @@ def _lstm_update(table, row, c_prev, act, c, h):
 
 
 @numba.njit(**OPTIONS)
-def _gru_forward_rows(a, b, first_step, table, row, parent, u_zr, u_n, zr, n, out, h, rh):
-    m = b - a
-    h, rh = h[:m], rh[:m]
-    if first_step:
-        h[:] = 0
-        zr[a:b] = 0
-        n[a:b] = 0
-        _gru_gates(table, row[a:b], h, zr[a:b], rh)
-    else:
-        _take(out, parent[a:b], h)
-        np.dot(h, u_zr, zr[a:b])
-        _gru_gates(table, row[a:b], h, zr[a:b], rh)
-        np.dot(rh, u_n, n[a:b])
-    _gru_update(table, row[a:b], h, zr[a:b], n[a:b], out[a:b])
-
-
-@numba.njit(**OPTIONS)
-def gru_forward_step(t, part, parts, offsets, table, row, parent, u_zr, u_n, zr, n, out, h, rh):
-    """A part's tiles of step ``t``. ``h`` and ``rh``: room for a tile."""
+def gru_forward_step(t, part, parts, offsets, table, row, parent, u_z, u_r, u_n, z, r, n, out, room):
+    """A part's tiles of step ``t``. ``room``: five tiles."""
+    C = out.shape[1]
     for a in range(offsets[t] + part * TILE, offsets[t + 1], parts * TILE):
         b = min(a + TILE, offsets[t + 1])
-        _gru_forward_rows(a, b, t == 0, table, row, parent, u_zr, u_n, zr, n, out, h, rh)
+        m = b - a
+        h, rh, g_z, g_r, g_n = room[0, :m], room[1, :m], room[2, :m], room[3, :m], room[4, :m]
+        if t > 0:
+            _take(out, parent[a:b], h)
+            np.dot(h, u_z, z[a:b])
+            np.dot(h, u_r, r[a:b])
+        else:
+            h[:] = 0
+            z[a:b] = 0
+            r[a:b] = 0
+            n[a:b] = 0
+        _take_gates(table, row[a:b], g_z, g_r, g_n)
+        size = m * C
+        flat_h, flat_z = h.reshape(size), z[a:b].reshape(size)
+        _gru_gates(g_z.reshape(size), g_r.reshape(size), flat_h, flat_z, r[a:b].reshape(size), rh.reshape(size))
+        if t > 0:
+            np.dot(rh, u_n, n[a:b])
+        _gru_update(g_n.reshape(size), flat_h, flat_z, n[a:b].reshape(size), out[a:b].reshape(size))
 
 
 @numba.njit(**OPTIONS)
-def gru_forward(offsets, table, row, parent, u_zr, u_n, zr, n, out, parts):
-    room = np.empty((2, TILE, out.shape[1]), out.dtype)
+def gru_forward(offsets, table, row, parent, u_z, u_r, u_n, z, r, n, out, parts):
+    room = np.empty((5, TILE, out.shape[1]), out.dtype)
     for t in range(len(offsets) - 1):
-        gru_forward_step(t, 0, 1, offsets, table, row, parent, u_zr, u_n, zr, n, out, room[0], room[1])
+        gru_forward_step(t, 0, 1, offsets, table, row, parent, u_z, u_r, u_n, z, r, n, out, room)
 
 
 @numba.njit(**OPTIONS, parallel=True)
-def gru_forward_parallel(offsets, table, row, parent, u_zr, u_n, zr, n, out, parts):
-    room = np.empty((parts, 2, TILE, out.shape[1]), out.dtype)
+def gru_forward_parallel(offsets, table, row, parent, u_z, u_r, u_n, z, r, n, out, parts):
+    room = np.empty((parts, 5, TILE, out.shape[1]), out.dtype)
     for t in range(len(offsets) - 1):
         for p in numba.prange(parts):
-            gru_forward_step(t, p, parts, offsets, table, row, parent, u_zr, u_n, zr, n, out, room[p, 0], room[p, 1])
+            gru_forward_step(t, p, parts, offsets, table, row, parent, u_z, u_r, u_n, z, r, n, out, room[p])
 
 
 @numba.njit(**OPTIONS)
 def gru_backward_step(
-    t, part, parts, offsets, row, parent, child_start, child, grad, u_zr, u_n, zr, n, out,
-    above, below, grad_table, du_zr, du_n, room,
+    t, part, parts, offsets, row, parent, child_start, child, grad, u_z, u_r, u_n, z, r, n, out,
+    above, below, grad_table, du, room,
 ):  # fmt: skip
-    """A part's tiles of step ``t``; ``above``: what the next step's rows hand back, ``below``: this one's."""
+    """A part's tiles of step ``t``; ``above``: what the next step's rows hand back, ``below``: this one's.
+
+    ``du``: gradients of ``u_z``, ``u_r`` and ``u_n``. ``room``: seven tiles.
+    """
     C = out.shape[1]
-    dzr = np.empty((TILE, 2 * C), out.dtype)
-    step_zr, step_n = np.empty((C, 2 * C), out.dtype), np.empty((C, C), out.dtype)
+    step = np.empty((C, C), out.dtype)
     for a in range(offsets[t] + part * TILE, offsets[t + 1], parts * TILE):
         b = min(a + TILE, offsets[t + 1])
-        m, k = b - a, a - offsets[t]
-        h, dh, dn, drh, rh, dz = room[0, :m], room[1, :m], room[2, :m], room[3, :m], room[4, :m], dzr[:m]
+        m, k, size = b - a, a - offsets[t], (b - a) * C
+        h, dh, dn, drh, rh, dz, dr = (
+            room[0, :m], room[1, :m], room[2, :m], room[3, :m], room[4, :m], room[5, :m], room[6, :m],
+        )  # fmt: skip
+        flat_h, flat_dh = h.reshape(size), dh.reshape(size)
         _sum_children(above, child_start[a : b + 1], child, dh)
         if t > 0:
             _take(out, parent[a:b], h)
         else:
             h[:] = 0
-        gru_backward_update(grad[a:b], h, zr[a:b], n[a:b], dh, dz, dn)
-        if t > 0:
-            np.dot(dn, u_n.T, drh)
-            gru_backward_reset(h, zr[a:b], drh, dh, dz, rh)
-            np.dot(rh.T, dn, step_n)
-            np.dot(h.T, dz, step_zr)
-            add_into(du_n, step_n)
-            add_into(du_zr, step_zr)
-            np.dot(dz, u_zr.T, below[k : k + m])
-            add_into(below[k : k + m], dh)
-        else:
-            dz[:, C:] = 0
+        _gru_backward_update(
+            grad[a:b].reshape(size), flat_h, z[a:b].reshape(size), n[a:b].reshape(size), flat_dh, dz.reshape(size),
+            dn.reshape(size),
+        )  # fmt: skip
         _add_to_rows(dz, row[a:b], grad_table)
         _add_to_rows(dn, row[a:b], grad_table[:, 2 * C :])
+        if t == 0:
+            continue
+        np.dot(dn, u_n.T, drh)
+        _gru_backward_reset(
+            flat_h, r[a:b].reshape(size), drh.reshape(size), flat_dh, dr.reshape(size), rh.reshape(size)
+        )  # fmt: skip
+        _add_to_rows(dr, row[a:b], grad_table[:, C:])
+        np.dot(h.T, dz, step)
+        add_into(du[0], step)
+        np.dot(h.T, dr, step)
+        add_into(du[1], step)
+        np.dot(rh.T, dn, step)
+        add_into(du[2], step)
+        handed = below[k : k + m]
+        np.dot(dz, u_z.T, handed)
+        np.dot(dr, u_r.T, drh)
+        _add(handed.reshape(size), drh.reshape(size))
+        _add(handed.reshape(size), flat_dh)
 
 
 @numba.njit(**OPTIONS)
 def gru_backward(
-    offsets, row, parent, child_start, child, grad, u_zr, u_n, zr, n, out, carry, grad_table, du_zr, du_n, parts
+    offsets, row, parent, child_start, child, grad, u_z, u_r, u_n, z, r, n, out, carry, grad_table, du, parts
 ):  # fmt: skip
-    room = np.empty((5, TILE, out.shape[1]), out.dtype)
+    room = np.empty((7, TILE, out.shape[1]), out.dtype)
     grad_table[:] = 0
-    du_zr[:] = 0
-    du_n[:] = 0
+    du[:] = 0
     for t in range(len(offsets) - 2, -1, -1):
         for p in range(parts):
             gru_backward_step(
-                t, p, parts, offsets, row, parent, child_start, child, grad, u_zr, u_n, zr, n, out,
-                carry[(t + 1) % 2], carry[t % 2], grad_table[p], du_zr[p], du_n[p], room,
+                t, p, parts, offsets, row, parent, child_start, child, grad, u_z, u_r, u_n, z, r, n, out,
+                carry[(t + 1) % 2], carry[t % 2], grad_table[p], du[p], room,
             )  # fmt: skip
 
 
 @numba.njit(**OPTIONS, parallel=True)
 def gru_backward_parallel(
-    offsets, row, parent, child_start, child, grad, u_zr, u_n, zr, n, out, carry, grad_table, du_zr, du_n, parts
+    offsets, row, parent, child_start, child, grad, u_z, u_r, u_n, z, r, n, out, carry, grad_table, du, parts
 ):  # fmt: skip
-    room = np.empty((parts, 5, TILE, out.shape[1]), out.dtype)
+    room = np.empty((parts, 7, TILE, out.shape[1]), out.dtype)
     grad_table[:] = 0
-    du_zr[:] = 0
-    du_n[:] = 0
+    du[:] = 0
     for t in range(len(offsets) - 2, -1, -1):
         for p in numba.prange(parts):
             gru_backward_step(
-                t, p, parts, offsets, row, parent, child_start, child, grad, u_zr, u_n, zr, n, out,
-                carry[(t + 1) % 2], carry[t % 2], grad_table[p], du_zr[p], du_n[p], room[p],
+                t, p, parts, offsets, row, parent, child_start, child, grad, u_z, u_r, u_n, z, r, n, out,
+                carry[(t + 1) % 2], carry[t % 2], grad_table[p], du[p], room[p],
             )  # fmt: skip
 
 
