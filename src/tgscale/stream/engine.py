@@ -6,6 +6,7 @@ reach up to each event's own time, strictly: they may see earlier events of the 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from tgscale.stream.batch import Batch, BatchBuilder, mail_tables
 from tgscale.stream.config import TrainConfig
 from tgscale.stream.negatives import NegativeSampler
 from tgscale.stream.scores import Scores, ScoreTable
+from tgscale.stream.scoring import ScoreThreads, score_threads
 from tgscale.stream.static import make_static_memory
 from tgscale.train.distributed import Ranks
 from tgscale.train.progress import Progress
@@ -129,6 +131,9 @@ class StreamEngine:
         own, after = rows_after_events(rows, updated, batch.source_slot, batch.destination_slot, batch.event, time)
         return logits, Write(batch.block.nodes[own], after)
 
+    def _logits(self, rows: MemoryRows, batch: Batch) -> Tensor:
+        return self.forward(rows, batch)[0]
+
     def _mail(self, rows: MemoryRows) -> tuple[MemoryRows, Tensor, Tensor]:
         """Rows, and the tables of times and edge features that their ``mail_event`` points into."""
         if self.builder.slice_features:
@@ -189,16 +194,22 @@ class StreamEngine:
         ranks = ranks or Ranks()
         self.model.eval()
         self.builder.sampler.seed = config.seed
-        scores = ScoreTable(last - first)
-        for index, start in enumerate(range(first, last, self.config.eval_batch_size)):
-            stop = min(start + self.config.eval_batch_size, last)
-            if index % ranks.world == ranks.rank:
-                batch = self.builder.range(start, stop, config.negatives, config.seed, config.exclude_own)
-                logits, _ = self.forward(self.memory.read(batch.block.nodes), batch)
-                scores.add(start - first, logits)
-            self.advance(start, stop)
-            if progress:
-                progress.advance(stop - start)
+        scores, size = ScoreTable(last - first), self.config.eval_batch_size
+        spans = [(start, min(start + size, last)) for start in range(first, last, size)]
+
+        def build(builder: BatchBuilder, span: tuple[int, int]) -> Batch | None:
+            if (span[0] - first) // size % ranks.world != ranks.rank:
+                return None
+            return builder.range(*span, config.negatives, config.seed, config.exclude_own)
+
+        with ScoreThreads(self.builder, score_threads(self.device), scores.add) as threads:
+            for (start, stop), batch in threads.batches(spans, build):
+                if batch is not None:
+                    rows = self.memory.read(batch.block.nodes)
+                    threads.score(start - first, partial(self._logits, rows, batch))
+                self.advance(start, stop)
+                if progress:
+                    progress.advance(stop - start)
         ranks.sum(scores.columns)
         return scores.scores()
 
