@@ -3,8 +3,8 @@
 python benchmarks/snapshot_kernels.py [--part aggregation|cells]
 
 Ratios above 1: the kernel is that many times as fast. Aggregation is compared with torch's sparse CSR product (which is
-MKL's where torch has that), with SciPy's, and with gather, multiply, index_add; a recurrent cell over a window with the same equations in torch's operators, where the
-aggregation of a state is torch's CSR product too.
+MKL's where torch has that), with SciPy's, and with gather, multiply, index_add; a recurrent cell over a window with the
+same equations in torch's operators, where the aggregation of a state is torch's CSR product too.
 """
 
 from __future__ import annotations
