@@ -50,6 +50,7 @@ def test_attention_dropout_equals_the_reference_with_the_same_mask(monkeypatch):
     keep = layer._keep(block.slot, z.dtype)
     monkeypatch.setattr(layer, "_keep", lambda slot, dtype: keep)
     monkeypatch.setattr("tgscale.nn.attention.F.dropout", lambda h, p, training: h)
+    monkeypatch.setattr(layer, "_mask", lambda *shape, dtype, device: None)
     torch.testing.assert_close(layer(z, block, edge), layer.reference(z, block, edge, keep), rtol=1e-8, atol=1e-8)
 
 

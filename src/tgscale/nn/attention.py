@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from tgscale.graph.block import Block
 from tgscale.nn.gather_attention import gather_attention
 from tgscale.nn.per_head import per_head_product
+from tgscale.nn.residual_norm import dropout_mask, residual_norm
 from tgscale.nn.time_encoding import TimeEncoding
 
 
@@ -71,7 +72,7 @@ class TemporalAttention(nn.Module):
         Returns:
             ``[R, out_dim]``.
         """
-        own = z[block.roots]  # [Q, D]: one row per distinct root node
+        own = z.index_select(0, block.roots)  # [Q, D]: one row per distinct root node; z[...] is slow backward
         query = per_head_product(self._query(own), self._by_head(self.w_key))
         out = gather_attention(
             query,
@@ -89,7 +90,7 @@ class TemporalAttention(nn.Module):
         value = per_head_product(out, self._by_head(self.w_value).transpose(1, 2)).flatten(1)
         w_value, w_own = self.w_out.weight.split([self.out_dim, self.node_dim], dim=1)
         own_part = F.linear(own, w_own, self.w_out.bias)
-        return self._finish(F.linear(value, w_value) + own_part[block.root_row])
+        return self._finish(F.linear(value, w_value), own_part, block.root_row)
 
     def reference(self, z: Tensor, block: Block, edge_features: Tensor, keep: Tensor | None = None) -> Tensor:
         """The same, in the order in which the equations are written. Slow; for tests."""
@@ -105,7 +106,8 @@ class TemporalAttention(nn.Module):
         if keep is not None:
             weight = weight * keep.transpose(1, 2)
         value = torch.einsum("rjh,rjhd->rhd", weight, value).flatten(1)
-        return self._finish(self.w_out(torch.cat([value, own[block.root_row]], dim=1)))
+        h = self.w_out(torch.cat([value, own[block.root_row]], dim=1))
+        return self.norm(F.relu(F.dropout(h, self.dropout, self.training)))
 
     def _query(self, own: Tensor) -> Tensor:
         w_node, w_time = self.w_query.weight.split([self.node_dim, self.time.dim], dim=1)
@@ -119,10 +121,16 @@ class TemporalAttention(nn.Module):
         return weight.unflatten(0, (self.heads, self.head_dim))
 
     def _keep(self, slot: Tensor, dtype: torch.dtype) -> Tensor | None:
+        return self._mask(slot.shape[0], self.heads, slot.shape[1], dtype=dtype, device=slot.device)
+
+    def _mask(self, *shape: int, dtype: torch.dtype, device: torch.device) -> Tensor | None:
+        """Multipliers of dropout, or None where nothing is dropped."""
         if not self.training or self.dropout == 0:
             return None
-        keep = torch.empty(slot.shape[0], self.heads, slot.shape[1], dtype=dtype, device=slot.device)
-        return keep.bernoulli_(1 - self.dropout).div_(1 - self.dropout)
+        if device.type == "cpu":
+            return dropout_mask(*shape, p=self.dropout, dtype=dtype)
+        return torch.empty(shape, dtype=dtype, device=device).bernoulli_(1 - self.dropout).div_(1 - self.dropout)
 
-    def _finish(self, h: Tensor) -> Tensor:
-        return self.norm(F.relu(F.dropout(h, self.dropout, self.training)))
+    def _finish(self, y: Tensor, own: Tensor, row: Tensor) -> Tensor:
+        keep = self._mask(*y.shape, dtype=y.dtype, device=y.device)
+        return residual_norm(y, own, row, keep, self.norm.weight, self.norm.bias, self.norm.eps)

@@ -35,7 +35,8 @@ class LinkDecoder(nn.Module):
             Logits, ``[B, C]``.
         """
         # Project each root once, then pick: a root may be a candidate many times.
-        hidden = self.source(h[source])[:, None] + self.destination(h)[destination]
+        candidate = self.destination(h).index_select(0, destination.flatten()).view(*destination.shape, -1)
+        hidden = self.source(h.index_select(0, source))[:, None] + candidate
         if self.pair is not None:
             assert pair_features is not None
             hidden = hidden + self.pair(pair_features.to(h.dtype))

@@ -245,7 +245,7 @@ def _backward_time(
 
 
 @numba.njit(cache=True, nogil=True)
-def _group(keys, num_groups):
+def group(keys, num_groups):
     """Counting sort: positions of ``keys`` by group, and where each group starts; negative keys are left out."""
     ptr = np.zeros(num_groups + 1, np.int64)
     for i in range(len(keys)):
@@ -303,7 +303,7 @@ class GatherAttention(torch.autograd.Function):
         grad = grad_out.contiguous().numpy()
         rows = query_row.numpy()
         grad_query = torch.empty_like(query)
-        roots, roots_ptr = _group(rows, len(query))
+        roots, roots_ptr = group(rows, len(query))
         score = score.copy()  # a second backward pass must find the forward's scores
         _backward_query(
             grad, roots, roots_ptr, z.numpy(), slot, event, edge, dt, omega, bias, sine, keep, slope, score, weight,
@@ -313,7 +313,7 @@ class GatherAttention(torch.autograd.Function):
         if ctx.needs_input_grad[2]:
             wide = min(_round_up(z.shape[1]), query.shape[2])
             grad_z = z.new_zeros(len(z), wide)
-            visits, visits_ptr = _group(np.where(event < 0, -1, slot).reshape(-1), len(z))
+            visits, visits_ptr = group(np.where(event < 0, -1, slot).reshape(-1), len(z))
             _backward_node(grad, query.numpy(), rows, visits, visits_ptr, keep, weight, score, grad_z.numpy())
             grad_z = grad_z[:, : z.shape[1]]
         if ctx.needs_input_grad[7]:

@@ -179,8 +179,8 @@ class TrainConfig:
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     threads: int = 1
-    """CPU threads. Evaluation gives each whole batches; a training step is many small operators, which more threads have
-    not made faster so far."""
+    """CPU threads. Evaluation gives each whole batches; a training step is many small operators, which more threads
+    have not made faster so far."""
     quiet: bool = False
     """Print nothing but errors."""
     keep_checkpoints: int = 2
