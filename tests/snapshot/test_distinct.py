@@ -12,8 +12,12 @@ from tgscale.models.gconv_gru import GConvGRU
 from tgscale.models.lrgcn import LRGCN
 from tgscale.models.mpnn_lstm import MPNNLSTM
 from tgscale.models.tgcn import TGCN
+from tgscale.snapshot.config import SnapshotConfig, replace
+from tgscale.snapshot.engine import SnapshotEngine
+from tgscale.snapshot.executors.calibrate import EXECUTORS
 from tgscale.snapshot.plan import Plan
 from tgscale.snapshot.tensors import SnapshotData
+from tgscale.train.trace import Trace
 
 F, C, W = 2, 4, 5
 MODELS = {
@@ -32,7 +36,7 @@ MODELS = {
 SHARED = {"tgcn", "a3tgcn", "a3tgcn-compat", "lrgcn", "lrgcn-bases", "gclstm-1", "gclstm"}
 
 
-def sparse_sequence(nodes=900, steps=W + 2, edges=40, seed=0, levels=2):
+def sparse_sequence(nodes=900, steps=W + 2, edges=40, seed=0, levels=2, **columns):
     """Few edges between few of the nodes, features of few levels: many nodes cannot differ."""
     rng = np.random.default_rng(seed)
     ends = rng.integers(0, nodes // 4, (2, steps * edges))
@@ -45,6 +49,7 @@ def sparse_sequence(nodes=900, steps=W + 2, edges=40, seed=0, levels=2):
         node_features=(rng.integers(0, levels, (steps, nodes, F)) * (np.arange(nodes) < nodes // 3)[:, None]).astype(
             np.float32
         ),
+        **columns,
     )
 
 
@@ -124,3 +129,23 @@ def test_indices_are_bounded(monkeypatch):
     monkeypatch.setattr("tgscale.snapshot.distinct.MOST_BYTES", first.num_bytes)
     assert plan.sharing(data.group(1, W)) is None
     assert plan.sharing(data.group(0, W)) is first
+
+
+@pytest.mark.parametrize("executor", ["serial", "streams", "graph"])
+@pytest.mark.parametrize(("model", "loss_on"), [("tgcn", "all"), ("lrgcn", "last"), ("a3tgcn", "all")])
+def test_training_steps_are_the_same_with_it_and_without(model, loss_on, executor, tmp_path):
+    steps = 12
+    target = np.random.default_rng(1).normal(size=(steps, 900, 1)).astype(np.float32)
+    sequence = sparse_sequence(steps=steps, target=target)
+    results = []
+    for distinct in (True, False):
+        config = SnapshotConfig(tmp_path, tmp_path, model=model, task="regression", window=3)
+        config = replace(config, plan__distinct=distinct, net__hidden=4, net__residual=True, train__loss_on=loss_on)
+        engine = SnapshotEngine(config, sequence, dtype=torch.float64)
+        assert (engine.plan.sharing(engine.data.group(0, 3)) is not None) == distinct
+        gradient = torch.zeros(sum(p.numel() for p in engine.modules.parameters()), dtype=torch.float64)
+        worker = EXECUTORS[executor](engine, Trace())
+        results.append((worker.run([2, 0, 1], 0, 0.5, gradient).loss, gradient))
+        worker.close()
+    assert results[0][0] == pytest.approx(results[1][0], rel=1e-12)
+    torch.testing.assert_close(results[0][1], results[1][1], rtol=1e-9, atol=1e-10)

@@ -126,7 +126,7 @@ class SharedRows:
         """
         key = view.first, view.window
         if key not in self.found:
-            used = sum(each.num_bytes for each in self.found.values() if each)
+            used = sum(each.num_bytes for each in list(self.found.values()) if each)  # two threads may be here
             self.found[key] = self._find(view, values) if used < MOST_BYTES else None
         return self.found[key]
 
