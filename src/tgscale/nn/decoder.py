@@ -35,7 +35,7 @@ class LinkDecoder(nn.Module):
             Logits, ``[B, C]``.
         """
         # Project each root once, then pick: a root may be a candidate many times.
-        candidate = self.destination(h).index_select(0, destination.flatten()).view(*destination.shape, -1)
+        candidate = self.destination(h).index_select(0, destination.flatten()).unflatten(0, destination.shape)
         hidden = self.source(h.index_select(0, source))[:, None] + candidate
         if self.pair is not None:
             assert pair_features is not None
