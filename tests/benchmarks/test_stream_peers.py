@@ -48,7 +48,7 @@ def rounds_of(python, script, case, **options):
 def learns(rounds, scores):
     assert [answer["events"] for answer in rounds] == [1100] * 3
     assert all(answer["seconds"] > 0 for answer in rounds)
-    assert rounds[0]["loss"] > 1.05 * max(answer["loss"] for answer in rounds[1:])  # later ones differ by noise too
+    assert rounds[0]["loss"] > max(answer["loss"] for answer in rounds[1:])  # later ones differ by noise
     assert 0.55 < scores["ap"] < 1
 
 
