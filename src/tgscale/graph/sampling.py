@@ -16,7 +16,7 @@ from torch import Tensor
 from tgscale.data.stream import EventStream
 from tgscale.errors import ConfigError
 from tgscale.graph import sampling_numba, sampling_reference
-from tgscale.graph.hashing import draw_below_tensor, key_tensor, mix, seed_key_tensor
+from tgscale.graph.hashing import draw_below_tensor, key_tensor, mix, seed_key_tensor, signed
 from tgscale.graph.search import check_nodes, check_query, event_bound, index_tensors, resolve_backend
 
 STRATEGIES = ("recent", "uniform")
@@ -108,8 +108,8 @@ class NeighborSampler:
     def seed(self, seed: int) -> None:
         self._seed = seed
         self._seed_key = np.uint64(mix(seed % 2**64))
-        # In place, so that a captured CUDA graph sees the new seed.
-        self._seed_tensor.copy_(seed_key_tensor(seed, self.device))
+        # In place, so that a captured CUDA graph sees the new seed, and by a launch, which waits for nothing.
+        self._seed_tensor.fill_(signed(int(self._seed_key)))
 
     def bound(self, time: Tensor) -> Tensor:
         """Number of events strictly before each time, ``[R]`` int64: what ``before`` arguments take."""

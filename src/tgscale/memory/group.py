@@ -150,6 +150,11 @@ class LocalGroupMemory:
         self._turn = Turn()
         self._nodes: Tensor | None = None
 
+    @property
+    def memory(self) -> LocalMemory:
+        """The copy itself."""
+        return self._copy.memory
+
     def request(self, position: int, nodes: Tensor) -> None:
         self._turn.request(position)
         self._nodes = nodes

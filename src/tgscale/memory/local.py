@@ -50,7 +50,7 @@ class LocalMemory:
         return MemoryRows(*(column.index_select(0, nodes) for column in vars(self.state).values()))
 
     def write(self, nodes: Tensor, rows: MemoryRows) -> None:
-        """Replace the rows of ``nodes``, ``[U]``, each of which occurs once."""
+        """Replace the rows of ``nodes``, ``[U]``, each of which occurs once, or always with equal rows."""
         s = self.state
         s.memory[nodes] = rows.memory
         s.memory_time[nodes] = rows.memory_time
@@ -76,7 +76,13 @@ class LocalMemory:
 
 
 def rows_after_events(
-    rows: MemoryRows, updated: Tensor, source: Tensor, destination: Tensor, event: Tensor, event_time: Tensor
+    rows: MemoryRows,
+    updated: Tensor,
+    source: Tensor,
+    destination: Tensor,
+    event: Tensor,
+    event_time: Tensor,
+    every_end: bool = False,
 ) -> tuple[Tensor, MemoryRows]:
     """What a batch of events leaves behind at its sources and destinations (TGN algorithm 2).
 
@@ -89,16 +95,18 @@ def rows_after_events(
         source, destination: rows of the two ends of each event, ``[B]``, int64.
         event: their ids, ascending, ``[B]``, int64.
         event_time: time of each event of the stream, ``[E]``.
+        every_end: name a node once per end of an event, always with the same new state, so that W is 2 B: then nothing
+            has to be counted, for which a GPU would have to be waited for.
 
     Returns:
-        The rows (of ``rows``) of the nodes to write, ``[W]``, and their new state.
+        The rows (of ``rows``) of the nodes to write, ``[W]``, each once unless ``every_end``; and their new state.
     """
     updated = updated.detach()
     position = torch.arange(len(source), device=source.device)
     last = torch.full((len(updated),), -1, device=source.device)
     # amax, not plain assignment: which of several writes to one place wins is undefined on a GPU.
     last.scatter_reduce_(0, torch.cat([source, destination]), torch.cat([position, position]), "amax")
-    own = (last >= 0).nonzero().flatten()
+    own = torch.cat([source, destination]) if every_end else (last >= 0).nonzero().flatten()
     last = last[own]
     other = torch.where(source[last] == own, destination[last], source[last])
     mail_event = rows.mail_event[own]

@@ -187,6 +187,8 @@ class TrainConfig:
     """How many checkpoints to keep."""
     checkpoint_every: int | None = None
     """Iterations between two checkpoints, beside the one after each validation."""
+    device_graph: Literal["auto", "on", "off"] = "auto"
+    """Run the whole step on the device, captured as one CUDA graph; auto: on a GPU, wherever that can be."""
     profile: bool = False
     """Write timeline.json, a trace that opens in Perfetto, and say where the time went."""
     model: TGNConfig = field(default_factory=TGNConfig)

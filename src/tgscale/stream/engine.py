@@ -114,12 +114,13 @@ class StreamEngine:
             return []
         return [LambdaLR(optimizer, lambda step: warm_up_and_cosine(step / steps)) for optimizer in optimizers]
 
-    def forward(self, rows: MemoryRows, batch: Batch) -> tuple[Tensor, Write]:
+    def forward(self, rows: MemoryRows, batch: Batch, every_end: bool = False) -> tuple[Tensor, Write]:
         """Score a batch on the memory that was read for it.
 
         Args:
             rows: state of the batch's nodes as it was before the batch.
             batch: the events and their candidates.
+            every_end: see :func:`tgscale.memory.local.rows_after_events`.
 
         Returns:
             Logits of each event's candidates, ``[B, C]`` (column 0 the true one), and what the events leave behind.
@@ -128,7 +129,8 @@ class StreamEngine:
         updated = self.model.update(rows, time, features)
         h = self.model.embed(updated, *batch.inputs(self.builder.edge_features))
         logits = self.model.score(h, batch.source, batch.candidate, batch.pair_features)
-        own, after = rows_after_events(rows, updated, batch.source_slot, batch.destination_slot, batch.event, time)
+        ends = (batch.source_slot, batch.destination_slot)
+        own, after = rows_after_events(rows, updated, *ends, batch.event, time, every_end)
         return logits, Write(batch.block.nodes[own], after)
 
     def _logits(self, rows: MemoryRows, batch: Batch) -> Tensor:

@@ -36,14 +36,17 @@ class NegativeSampler:
             )
         self.nodes = torch.as_tensor(nodes, dtype=torch.int64, device=device)
 
-    def draw(self, event: Tensor, destination: Tensor, count: int, seed: int, exclude_own: bool = True) -> Tensor:
+    def draw(
+        self, event: Tensor, destination: Tensor, count: int, seed: int | Tensor, exclude_own: bool = True
+    ) -> Tensor:
         """Negatives of some events.
 
         Args:
             event: event ids, ``[B]``, int64.
             destination: their true destinations, ``[B]``.
             count: negatives per event.
-            seed: draws with another seed are independent.
+            seed: draws with another seed are independent; or its key on the device, see
+                :func:`tgscale.graph.draws.draw_nodes`.
             exclude_own: never draw an event's own destination. (DistTGL's evaluation does not look: about one event in
                 ``len(nodes) / count`` then meets its own destination among its negatives, a tie.)
 

@@ -14,9 +14,9 @@ import torch
 from tgscale.data.store import fingerprint, open_stream
 from tgscale.errors import ConfigError, RunError
 from tgscale.stream.config import TrainConfig, replace
+from tgscale.stream.device_loop import make_loop, uses_device_graph
 from tgscale.stream.engine import StreamEngine
 from tgscale.stream.launch import check_layout, check_room, place_memories, plan_layout
-from tgscale.stream.loop import TrainingLoop
 from tgscale.stream.pipeline import hidden_share
 from tgscale.stream.schedule import Schedule
 from tgscale.train.checkpoint import Checkpointer
@@ -78,6 +78,7 @@ def train_stream(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
         config = dataclasses.replace(config, layout=ranks.broadcast_object(layout))
         with ranks.together():
             check_layout(config, ranks)
+            uses_device_graph(config, device)  # refused before the work starts
             check_room(config, stream, device, ranks)
         run = enter_run(config.run, to_dict(config), resume, ranks, stack)
         started = ranks.broadcast_object(bool(saved_steps(config.run)))
@@ -210,7 +211,7 @@ class _Trainer:
         synchronize = torch.cuda.synchronize if engine.device.type == "cuda" else None
         self.trace = Trace(config.profile, synchronize)
         self.backend, memories = place_memories(config, engine, ranks)
-        self.loop = TrainingLoop(engine, self.schedule, memories, ranks, self.trace)
+        self.loop = make_loop(engine, self.schedule, memories, ranks, self.trace)
         checkpoints = RunDirectory.checkpoints_of(config.run)
         self.steps = Checkpointer(checkpoints / STEPS, config.keep_checkpoints, ranks)
         self.best = Checkpointer(checkpoints / BEST, keep=1)
@@ -369,6 +370,7 @@ class _Trainer:
             "iterations": loop.steps,
             "seconds": self.own_seconds,
             "time": {name: seconds for name, (seconds, _) in totals.items()},
+            "own_time": self.trace.own(),
             "rows_read": loop.rows_read,
             "rows_written": loop.rows_written,
             "batches_hidden": hidden_share(totals) if self.config.pipeline.depth else 0.0,
