@@ -152,3 +152,22 @@ def test_timeline_names_processes_and_lanes(clock, tmp_path):
 def test_timeline_of_nothing(tmp_path):
     write_timeline(tmp_path / "timeline.json", [("rank 0", [])])
     assert json.loads((tmp_path / "timeline.json").read_text())["traceEvents"][0]["args"] == {"name": "rank 0"}
+
+
+def test_own_times_leave_out_what_lies_within_and_add_up(monkeypatch):
+    clock = iter(range(0, 10**6, 1000))
+    monkeypatch.setattr("tgscale.train.trace.time.perf_counter_ns", lambda: next(clock))
+    trace = Trace()
+    with trace.span("wait"):  # opens at 1 us of its own clock; each reading takes one more
+        with trace.span("build"), trace.span("sample"):
+            pass
+        with trace.span("slice"):
+            pass
+    with trace.span("elsewhere", "pipeline"):
+        pass
+    own, totals = trace.own(), trace.totals()
+    assert own == pytest.approx({"sample": 1e-6, "build": 2e-6, "slice": 1e-6, "wait": 3e-6})
+    assert sum(own.values()) == pytest.approx(totals["wait"][0])
+    assert trace.own("pipeline") == pytest.approx({"elsewhere": 1e-6})
+    trace.reset_totals()
+    assert trace.own() == {}

@@ -72,13 +72,17 @@ def _print_files(console: Console, run: Path, profiled: bool) -> None:
 
 
 def print_time(train: dict[str, Any]) -> None:
-    """Where the first process's time went, per iteration."""
+    """Where the first process's time went, per iteration; the rows add up to the whole."""
     process = train["processes"][0]
+    own = dict(sorted(process["own_time"].items(), key=lambda item: -item[1]))
+    own["everything else"] = process["seconds"] - sum(own.values())
     table = Table(title="where the time of trainer 0 went", title_justify="left")
     for name in ("", "ms per iteration", "share of training"):
         table.add_column(name, justify="right" if name else "left")
-    for name, spent in sorted(process["time"].items(), key=lambda item: -item[1]):
-        table.add_row(name, f"{1e3 * spent / process['iterations']:.2f}", f"{spent / process['seconds']:.1%}")
+    for name, spent in own.items():
+        table.add_row(name, f"{1e3 * spent / process['iterations']:.3f}", f"{spent / process['seconds']:.1%}")
+    table.add_section()
+    table.add_row("the step", f"{1e3 * process['seconds'] / process['iterations']:.3f}", "100.0%")
     Console().print(table)
 
 

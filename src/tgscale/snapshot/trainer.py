@@ -274,6 +274,7 @@ class _Trainer:
         return {
             "iterations": self.loop.iteration,
             "time": {name: seconds for name, (seconds, _) in self.trace.totals().items()},
+            "own_time": self.trace.own(),
             "bytes_sent": self.engine.placement.bytes_sent,
             "peak_memory_bytes": peak_memory_bytes(),
             "peak_cuda_memory_bytes": peak_cuda_memory_bytes(),

@@ -95,6 +95,7 @@ class TrainingLoop:
         self.steps = self.rows_read = self.rows_written = 0
         self._kept: dict[int, Work | None] = dict.fromkeys(self.trainers)
         self._upcoming: dict[int, Work | None] = dict.fromkeys(self.trainers)
+        self._lane = "pipeline" if engine.config.pipeline.depth else "trainer"
         self._pipeline: Pipeline[tuple[int, int], Work] | None = None
         # Of its own: batches are made ahead while the engine's builder may be evaluating.
         on_host = engine.config.pipeline.sample_on == "host" and engine.device.type != "cpu"
@@ -280,17 +281,19 @@ class TrainingLoop:
             batch = self._sample(task.batch, task.traversal)
         else:
             batch = self.cache.get_or_make(task.batch, task.traversal % self.cache.sets, self._sample)
-        if self.engine.builder.slice_features:
-            batch = self._builder.slice(batch)
-        if self.engine.device.type == "cuda" and not batch.event.is_cuda:
-            batch = batch.pin_memory().to(self.engine.device)
+        with self.trace.span("slice", self._lane):
+            if self.engine.builder.slice_features:
+                batch = self._builder.slice(batch)
+            if self.engine.device.type == "cuda" and not batch.event.is_cuda:
+                batch = batch.pin_memory().to(self.engine.device)
         return batch
 
     def _sample(self, batch: int, traversal: int) -> Batch:
         config = self.engine.config
         seed = config.seed * 1_000_003 + traversal
         self._builder.sampler.seed = seed
-        return self._builder.range(*self.schedule.range(batch), config.train.negatives, seed=seed + 1)
+        with self.trace.span("sample", self._lane):
+            return self._builder.range(*self.schedule.range(batch), config.train.negatives, seed=seed + 1)
 
     def _ask(self, trainer: int, position: int) -> None:
         """Get the trainer's batch at a position, and ask for the memory of its nodes."""

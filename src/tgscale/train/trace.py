@@ -20,8 +20,8 @@ MOST_SPANS = 100_000
 class Trace:
     """Where the time goes: named spans of this process, always summed, kept one by one only when recording.
 
-    Sums are inclusive: a span within a span counts in both, so only spans that do not nest add up. Spans may be
-    entered from several threads; each belongs to a lane, a row of the timeline.
+    Sums of :meth:`totals` are inclusive: a span within a span counts in both. Those of :meth:`own` leave out what lies
+    within, so they add up. Spans may be entered from several threads; each belongs to a lane, a row of the timeline.
 
     Args:
         record: keep each span for :meth:`events`, at most ``MOST_SPANS`` of them.
@@ -34,6 +34,8 @@ class Trace:
         self._synchronize = synchronize if record else None
         self._lock = threading.Lock()
         self._totals: dict[str, list[int]] = {}
+        self._own: dict[str, dict[str, int]] = {}
+        self._within = threading.local()
         self._spans: list[tuple[str, str, int, int, dict[str, Any]]] = []
         self._cut = 0
         self._wall = time.time_ns() - time.perf_counter_ns()
@@ -47,10 +49,16 @@ class Trace:
         with self._lock:
             return {name: (nanoseconds / 1e9, count) for name, (nanoseconds, count) in self._totals.items()}
 
+    def own(self, lane: str = "trainer") -> dict[str, float]:
+        """Seconds of the spans of a lane since the last reset, by name, without the spans within them."""
+        with self._lock:
+            return {name: nanoseconds / 1e9 for name, nanoseconds in self._own.get(lane, {}).items()}
+
     def reset_totals(self) -> None:
         """Begin the sums anew; recorded spans stay."""
         with self._lock:
             self._totals.clear()
+            self._own.clear()
 
     def events(self) -> list[dict[str, Any]]:
         """The recorded spans as Chrome trace events, with the lane's name as ``tid``.
@@ -76,15 +84,31 @@ class Trace:
             name, lane, args: as of :meth:`span`.
             began, ended: seconds of ``time.perf_counter``.
         """
-        self._count(name, lane, round(began * 1e9), round((ended - began) * 1e9), args)
+        took = round((ended - began) * 1e9)
+        self._count(name, lane, round(began * 1e9), took, took, args)
+
+    def _open(self) -> None:
+        self._stack().append(0)
 
     def _add(self, name: str, lane: str, began: int, args: dict[str, Any]) -> None:
         if self._synchronize:
             self._synchronize()
-        self._count(name, lane, began, time.perf_counter_ns() - began, args)
+        took, stack = time.perf_counter_ns() - began, self._stack()
+        inside = stack.pop()
+        if stack:
+            stack[-1] += took
+        self._count(name, lane, began, took, took - inside, args)
 
-    def _count(self, name: str, lane: str, began: int, took: int, args: dict[str, Any]) -> None:
+    def _stack(self) -> list[int]:
+        """Nanoseconds that lie within each open span of this thread, the innermost last."""
+        if not hasattr(self._within, "stack"):
+            self._within.stack = []
+        return self._within.stack
+
+    def _count(self, name: str, lane: str, began: int, took: int, own: int, args: dict[str, Any]) -> None:
         with self._lock:
+            of_lane = self._own.setdefault(lane, {})
+            of_lane[name] = of_lane.get(name, 0) + own
             total = self._totals.get(name)
             if total is None:
                 total = self._totals[name] = [0, 0]
@@ -106,6 +130,7 @@ class Span:
         self._trace, self._name, self._lane, self._args = trace, name, lane, args
 
     def __enter__(self) -> None:
+        self._trace._open()
         self._began = time.perf_counter_ns()
 
     def __exit__(
