@@ -79,12 +79,13 @@ bench-generated: $(INSTALLED)
 real-streams:
 	@test -d "$(REAL)/wikipedia" || { echo "No real streams in $(REAL): set TGSCALE_SHARED_DATA to where they lie."; exit 1; }
 
+# Not Triton: torch for CUDA says itself which it needs.
 lock: ## Write constraints.txt anew, with the newest versions.
 	rm -rf build/lock
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/pip install '.[dev,docs,peers]'
 	head -1 constraints.txt > build/constraints.txt
-	build/lock/bin/pip freeze --exclude tgscale | sed 's/+.*//' >> build/constraints.txt
+	build/lock/bin/pip freeze --exclude tgscale --exclude triton | sed 's/+.*//' >> build/constraints.txt
 	mv build/constraints.txt constraints.txt
 
 clean: ## Remove what was built, cached and generated, but not the environment, data or runs.

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tgscale.errors import ConfigError
+from tgscale.nn import dispatch
 from tgscale.stream.device_loop import DeviceLoop, uses_device_graph
 from tgscale.stream.engine import StreamEngine
 from tgscale.stream.loop import TrainingLoop
@@ -21,10 +22,13 @@ def walk(loop, iterations):
     return torch.tensor(losses), torch.stack(gradients)
 
 
-def compare(engines, iterations, kind=DeviceLoop):
-    usual, whole = (cls.in_process(engine) for cls, engine in zip((TrainingLoop, kind), engines, strict=True))
-    for found, expected in zip(walk(whole, iterations), walk(usual, iterations), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
+def compare(engines, iterations, plain=False):
+    usual, whole = (cls.in_process(engine) for cls, engine in zip((TrainingLoop, DeviceLoop), engines, strict=True))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dispatch, "plain_tensors", plain)
+        found = walk(whole, iterations)
+    expected = walk(usual, iterations)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
     for name, column in usual.memory_of(0).items():
         torch.testing.assert_close(whole.memory_of(0)[name], column, rtol=1e-9, atol=1e-11)
     for name, weight in engines[0].model.state_dict().items():
@@ -51,6 +55,12 @@ def test_it_equals_the_usual_step_over_sweeps_with_short_last_batches(make_engin
     usual, whole = compare(engines, TrainingLoop.in_process(engines[0]).schedule.iterations)
     assert whole.iteration == usual.iteration == 2 * usual.schedule.num_batches
     assert whole.rows_written >= usual.rows_written
+
+
+@pytest.mark.parametrize("case", ["default", "learned time"])
+def test_it_equals_the_usual_step_in_what_a_gpu_computes(make_engine, case):
+    """Plain tensor operations, as on a GPU, against the CPU's kernels."""
+    compare([make_engine(double=True, model__dropout=0.0, **CASES[case]) for _ in range(2)], 14, plain=True)
 
 
 def test_a_batch_larger_than_the_stream(make_engine):

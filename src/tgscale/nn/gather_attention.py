@@ -16,6 +16,7 @@ phase has no correct digit left at the time spans that streams have.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -23,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tgscale.nn.dispatch import has_triton, on_cpu_kernels
 from tgscale.nn.prefetch import prefetch_row
 from tgscale.nn.time_encoding import time_encoding
 
@@ -363,6 +365,16 @@ def gather_attention_reference(
     return torch.einsum("rhj,rjf->rhf", weight, x)
 
 
+def _implementation(query: Tensor) -> Callable[..., Tensor]:
+    if on_cpu_kernels(query):
+        return GatherAttention.apply
+    if query.is_cuda and has_triton():
+        from tgscale.nn.gather_attention_triton import gather_attention_triton
+
+        return gather_attention_triton
+    return gather_attention_reference
+
+
 def gather_attention(
     query: Tensor,
     query_row: Tensor,
@@ -393,5 +405,4 @@ def gather_attention(
     Returns:
         ``[R, H, D + F + T + 1]``; zero for a root without a past.
     """
-    implementation = GatherAttention.apply if query.device.type == "cpu" else gather_attention_reference
-    return implementation(query, query_row, z, slot, event, edge, dt, omega, bias, keep, slope)
+    return _implementation(query)(query, query_row, z, slot, event, edge, dt, omega, bias, keep, slope)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tgscale.nn.dispatch import on_cpu_kernels
 from tgscale.nn.gemm import gemm
 
 
@@ -40,6 +41,6 @@ class _GRU(torch.autograd.Function):
 
 def gru_cell(cell: nn.GRUCell, x: Tensor, h: Tensor) -> Tensor:
     """``cell(x, h)``: inputs ``[U, in]``, state ``[U, dim]`` -> ``[U, dim]``."""
-    if x.device.type != "cpu" or len(x) == 0:
+    if not on_cpu_kernels(x) or len(x) == 0:
         return cell(x, h)
     return _GRU.apply(x, h, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tgscale.nn.dispatch import on_cpu_kernels
 from tgscale.nn.gemm import gemm
 
 
@@ -33,6 +34,6 @@ class _PerHead(torch.autograd.Function):
 
 def per_head_product(x: Tensor, weight: Tensor) -> Tensor:
     """Each head's rows times each head's matrix: ``[R, H, A], [H, A, B] -> [R, H, B]``."""
-    if x.device.type == "cpu":
+    if on_cpu_kernels(x):
         return _PerHead.apply(x, weight)
     return torch.einsum("rha,hab->rhb", x, weight)

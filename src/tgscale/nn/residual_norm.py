@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tgscale.graph.hashing import mix_numba
+from tgscale.nn.dispatch import on_cpu_kernels
 from tgscale.nn.gather_attention import group
 
 _FAST = {"reassoc", "contract", "nsz", "arcp"}
@@ -147,7 +148,7 @@ def residual_norm(
     Returns:
         ``[R, O]``.
     """
-    if y.device.type == "cpu":
+    if on_cpu_kernels(y):
         return _ResidualNorm.apply(y.contiguous(), own.contiguous(), row, keep, gamma, beta, eps)
     return residual_norm_reference(y, own, row, keep, gamma, beta, eps)
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tgscale.nn.absorb import absorb, can_absorb
+from tgscale.nn.dispatch import on_cpu_kernels
 from tgscale.nn.gru import gru_cell
 from tgscale.nn.time_encoding import TimeEncoding
 
@@ -47,7 +48,7 @@ class MemoryUpdater(nn.Module):
         Returns:
             ``[U, dim]``.
         """
-        if memory.device.type != "cpu":
+        if not on_cpu_kernels(memory):
             return self.masked(memory, mail, mail_dt, edge_features, mail_event)
         if can_absorb(self.cell, memory, mail, self.time.omega):
             time = (self.time.omega, self.time.bias)
