@@ -2,7 +2,9 @@
 
 import importlib.util
 import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -128,6 +130,24 @@ def test_gradients_are_the_same_each_time():
     arguments = moved(case(3, 20, 5, 2, 8, 4, 8), torch.float32)
     first, second = (outputs_and_gradients(GatherAttentionTriton.apply, arguments) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="Triton brings its assembler for Linux alone")
+@pytest.mark.parametrize("types", [("fp32", "fp32"), ("bf16", "fp32"), ("fp64", "fp64")])
+def test_kernels_compile_for_a_gpu_that_need_not_be_there(types, tmp_path):
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    script = Path(__file__).with_name("triton_compile.py")
+    done = subprocess.run(
+        [sys.executable, script, *types],
+        env={**environment, "TRITON_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    sizes = dict(line.split() for line in done.stdout.splitlines())
+    assert len(sizes) == 5
+    assert all(int(size) > 1000 for size in sizes.values())
 
 
 @pytest.mark.cuda

@@ -25,16 +25,31 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from tgscale.nn.gather_attention import SINE
+
+SINE_0, SINE_1, SINE_2, SINE_3, SINE_4, SINE_5, SINE_6, SINE_7 = (tl.constexpr(float(c)) for c in SINE)
 TIME_SLICES = 64
 
 
 @triton.jit
-def _angle(dt, omega, bias):
-    """``omega dt + bias`` less its whole turns, in float64: what is left is exact enough for any type."""
-    # Of a stated type: a bare number may become float32.
-    turn, full = tl.full((1, 1), 0.15915494309189535, tl.float64), tl.full((1, 1), 6.283185307179586, tl.float64)
-    turns = (dt.to(tl.float64)[:, None] * omega[None, :] + bias[None, :]) * turn
-    return (turns - tl.floor(turns + 0.5)) * full
+def _cosine(dt, omega, bias, shift: tl.constexpr, TYPE: tl.constexpr):
+    """``cos(omega dt + bias - 2 pi shift)``, ``[K, T]``, by the series of the CPU's kernels.
+
+    Whole turns are taken off in float64; what is left is exact enough for any type. Constants are of a stated type: a
+    bare number may become float32.
+    """
+    turn = tl.full((1, 1), 0.15915494309189535, tl.float64)  # 1 / (2 pi)
+    x = (dt.to(tl.float64)[:, None] * omega[None, :] + bias[None, :]) * turn - shift
+    x = tl.abs(x - tl.floor(x + 0.5)).to(TYPE)
+    u = 1 - 4 * x
+    v = u * u
+    y = v * tl.full((1, 1), SINE_7, TYPE) + tl.full((1, 1), SINE_6, TYPE)
+    y = v * y + tl.full((1, 1), SINE_5, TYPE)
+    y = v * y + tl.full((1, 1), SINE_4, TYPE)
+    y = v * y + tl.full((1, 1), SINE_3, TYPE)
+    y = v * y + tl.full((1, 1), SINE_2, TYPE)
+    y = v * y + tl.full((1, 1), SINE_1, TYPE)
+    return u * (v * y + tl.full((1, 1), SINE_0, TYPE))
 
 
 @triton.jit
@@ -62,8 +77,8 @@ def _columns(start: tl.constexpr, z, slot, edge, event, dt, there, omega, bias, 
     elif start < ND + NF + NT:
         column = (start - ND - NF) * BLOCK + lane
         inside = column < T
-        angle = _angle(dt, tl.load(omega + column, inside, other=0), tl.load(bias + column, inside, other=0))
-        x = tl.where(there[:, None] & inside[None, :], tl.cos(angle.to(TYPE)), 0)
+        frequency, phase = tl.load(omega + column, inside, other=0), tl.load(bias + column, inside, other=0)
+        x = tl.where(there[:, None] & inside[None, :], _cosine(dt, frequency, phase, 0.0, TYPE), 0)
         place = D + F + column
     else:
         inside = lane < 1
@@ -242,7 +257,7 @@ def _backward_time(grad, query, query_row, event, dt, omega, bias, keep, weight,
             g = tl.load(grad + (root * H + h) * W + OFFSET + t, t < T, other=0).to(TYPE)
             q = tl.load(query + (row * H + h) * W + OFFSET + t, t < T, other=0).to(TYPE)
             owed += w[:, None] * g[None, :] + s[:, None] * q[None, :]
-        owed = owed * -tl.sin(_angle(span, frequency, shift).to(TYPE))
+        owed *= _cosine(span, frequency, shift, -0.25, TYPE)  # cos(x + pi/2) = -sin(x)
         owed = tl.where(there[:, None], owed, 0).to(tl.float64)
         total_bias += tl.sum(owed, 0)
         total_omega += tl.sum(owed * span.to(tl.float64)[:, None], 0)
