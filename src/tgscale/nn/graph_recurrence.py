@@ -19,6 +19,7 @@ from tgscale.errors import ConfigError
 from tgscale.graph.bases import Bases, address_table, apply_bases, check_bases
 from tgscale.graph.parallel import thread_count
 from tgscale.nn import graph_recurrence_numba as kernels
+from tgscale.nn.blas_threads import single_threaded_blas
 from tgscale.nn.recurrence import expect, gate_sizes, has_kernel, lstm_cell, state
 
 
@@ -174,7 +175,8 @@ class _LSTMGraphScan(torch.autograd.Function):
         c, out = gates.new_empty(w if training else min(w, 2), N, C), gates.new_empty(w, N, C)
         fixed = (u.flatten(0, 1).contiguous(), state(h0, gates, C), state(c0, gates, C))
         table = address_table(bases, graphs)
-        kernels.lstm_graph_forward(_array(gates), table, chebyshev, *map(_array, (*fixed, cat, act, c, out)))
+        with single_threaded_blas:
+            kernels.lstm_graph_forward(_array(gates), table, chebyshev, *map(_array, (*fixed, cat, act, c, out)))
         if training:
             ctx.save_for_backward(*fixed, cat, act, c)
             ctx.bases, ctx.graphs, ctx.chebyshev = bases, graphs, chebyshev
@@ -188,7 +190,8 @@ class _LSTMGraphScan(torch.autograd.Function):
         grad_h0, grad_c0 = torch.empty_like(grad_c), torch.empty_like(grad_c)
         table = address_table(ctx.bases, ctx.graphs, transposed=True)
         tensors = (u, h0, c0, cat, act, c, grad_gates, grad_h0, grad_c0, du)
-        kernels.lstm_graph_backward(_array(grad), _array(grad_c), table, ctx.chebyshev, *map(_array, tensors))
+        with single_threaded_blas:
+            kernels.lstm_graph_backward(_array(grad), _array(grad_c), table, ctx.chebyshev, *map(_array, tensors))
         du = du.view(len(ctx.bases), -1, du.shape[1])
         return grad_gates, None, None, du, grad_h0 if len(h0) else None, grad_c0 if len(c0) else None, None
 
@@ -213,7 +216,8 @@ class _GRUGraphScan(torch.autograd.Function):
         fixed = (u_zr.flatten(0, 1).contiguous(), u_n.flatten(0, 1).contiguous(), state(h0, gates, C))
         table = address_table(bases, graphs)
         tensors = (*fixed, cat_h, cat_rh, zr, n, out)
-        kernels.gru_graph_forward(_array(gates), table, chebyshev, *map(_array, tensors))
+        with single_threaded_blas:
+            kernels.gru_graph_forward(_array(gates), table, chebyshev, *map(_array, tensors))
         if training:
             ctx.save_for_backward(*tensors)
             ctx.bases, ctx.graphs, ctx.chebyshev = bases, graphs, chebyshev
@@ -228,7 +232,8 @@ class _GRUGraphScan(torch.autograd.Function):
         du_zr, du_n = torch.empty_like(u_zr), torch.empty_like(u_n)
         table = address_table(ctx.bases, ctx.graphs, transposed=True)
         tensors = (*ctx.saved_tensors, grad_gates, grad_h0, du_zr, du_n)
-        kernels.gru_graph_backward(_array(grad), table, ctx.chebyshev, *map(_array, tensors))
+        with single_threaded_blas:
+            kernels.gru_graph_backward(_array(grad), table, ctx.chebyshev, *map(_array, tensors))
         B = len(ctx.bases)
         grads = grad_gates, None, None, du_zr.view(B, C, 2 * C), du_n.view(B, C, C)
         return *grads, grad_h0 if len(h0) else None, None

@@ -8,18 +8,16 @@ gradients; elsewhere, and for other dtypes, the references run as they are.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
-import scipy.linalg.cython_blas  # noqa: F401  # the BLAS that Numba calls: here before anybody limits BLAS threads
 import torch
-from threadpoolctl import ThreadpoolController
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from tgscale.errors import ConfigError
 from tgscale.graph.parallel import parallel_lock, thread_count
 from tgscale.nn import recurrence_numba as kernels
+from tgscale.nn.blas_threads import single_threaded_blas
 
 # Below this many gates torch's operators cost less than the way into a kernel and back.
 _SMALLEST_CELL = 2**16
@@ -198,20 +196,11 @@ def _run(serial: Callable, parallel: Callable, steps: int, num_nodes: int, *tens
     arrays = [x.detach().numpy() for x in tensors]
     parts = kernels.part_count(num_nodes)
     if parts == 1 or thread_count(steps * num_nodes) == 1:
-        serial(*arrays, parts, 0, parts)
+        with single_threaded_blas:
+            serial(*arrays, parts, 0, parts)
         return
-    with parallel_lock, single_threaded_blas():  # each thread of the kernel calls BLAS by itself
+    with parallel_lock, single_threaded_blas:  # each thread of the kernel calls BLAS by itself
         parallel(*arrays, parts)
-
-
-def single_threaded_blas() -> Any:
-    """A context in which BLAS, called from a kernel, takes one thread."""
-    return _blas().limit(limits=1)
-
-
-@cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController().select(user_api="blas")
 
 
 def has_kernel(gates: Tensor) -> bool:

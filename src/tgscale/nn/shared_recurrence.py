@@ -18,7 +18,8 @@ from tgscale.errors import ConfigError
 from tgscale.graph.distinct import StateClasses
 from tgscale.graph.parallel import parallel_lock, thread_count
 from tgscale.nn import shared_recurrence_numba as kernels
-from tgscale.nn.recurrence import expect, single_threaded_blas
+from tgscale.nn.blas_threads import single_threaded_blas
+from tgscale.nn.recurrence import expect
 from tgscale.nn.recurrence_numba import TILE
 
 _MOST_PARTS = 8
@@ -220,7 +221,8 @@ def _run(both: tuple[Any, Any], classes: StateClasses, *arguments: Tensor | np.n
     arrays = [x.detach().contiguous().numpy() if isinstance(x, Tensor) else x for x in arguments]
     parts = _parts(classes)
     if parts == 1 or thread_count(classes.num_rows // len(classes.active)) == 1:
-        both[0](*arrays, parts)
+        with single_threaded_blas:
+            both[0](*arrays, parts)
         return
-    with parallel_lock, single_threaded_blas():  # each thread of the kernel calls BLAS by itself
+    with parallel_lock, single_threaded_blas:  # each thread of the kernel calls BLAS by itself
         both[1](*arrays, parts)
