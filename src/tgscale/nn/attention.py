@@ -127,7 +127,7 @@ class TemporalAttention(nn.Module):
         """Multipliers of dropout, or None where nothing is dropped."""
         if not self.training or self.dropout == 0:
             return None
-        if device.type == "cpu" and not torch.compiler.is_compiling():
+        if device.type == "cpu" and dtype != torch.bfloat16 and not torch.compiler.is_compiling():
             return dropout_mask(*shape, p=self.dropout, dtype=dtype)
         return torch.empty(shape, dtype=dtype, device=device).bernoulli_(1 - self.dropout).div_(1 - self.dropout)
 

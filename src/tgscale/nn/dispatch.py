@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 
 import torch
@@ -23,7 +22,9 @@ def on_cpu_kernels(x: Tensor) -> bool:
     return not (torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"))
 
 
-@functools.cache
+_triton = importlib.util.find_spec("triton") is not None
+
+
 def has_triton() -> bool:
     """Whether Triton is installed; it comes along with torch for CUDA."""
-    return importlib.util.find_spec("triton") is not None
+    return _triton

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tgscale.nn.dispatch import on_cpu_kernels
 from tgscale.nn.gemm import gemm
@@ -39,8 +40,19 @@ class _GRU(torch.autograd.Function):
         return grad_x, grad_h, gemm(gate_x.t(), x), gemm(gate_h.t(), h), gate_x.sum(0), gate_h.sum(0)
 
 
+def _mixed(cell: nn.GRUCell, x: Tensor, h: Tensor) -> Tensor:
+    """Products in autocast's type, gates and states in the state's: a state that is rounded at each event drifts."""
+    from_x = F.linear(x, cell.weight_ih, cell.bias_ih).to(h.dtype)
+    from_h = F.linear(h, cell.weight_hh, cell.bias_hh).to(h.dtype)
+    (x_r, x_z, x_n), (h_r, h_z, h_n) = from_x.chunk(3, dim=1), from_h.chunk(3, dim=1)
+    n = torch.tanh(x_n + torch.sigmoid(x_r + h_r) * h_n)
+    return torch.lerp(n, h, torch.sigmoid(x_z + h_z))
+
+
 def gru_cell(cell: nn.GRUCell, x: Tensor, h: Tensor) -> Tensor:
     """``cell(x, h)``: inputs ``[U, in]``, state ``[U, dim]`` -> ``[U, dim]``."""
+    if torch.is_autocast_enabled(x.device.type):
+        return _mixed(cell, x, h)
     if not on_cpu_kernels(x) or len(x) == 0:
         return cell(x, h)
     return _GRU.apply(x, h, cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)

@@ -189,6 +189,10 @@ class TrainConfig:
     """Iterations between two checkpoints, beside the one after each validation."""
     device_graph: Literal["auto", "on", "off"] = "auto"
     """Run the whole step on the device, captured as one CUDA graph; auto: on a GPU, wherever that can be."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the products of a training step. The memory is fp32 either way, and so is all of validation and test."""
+    compile: bool = False
+    """Let torch.compile make the model's part of a training step; the first steps then take a while."""
     profile: bool = False
     """Write timeline.json, a trace that opens in Perfetto, and say where the time went."""
     model: TGNConfig = field(default_factory=TGNConfig)

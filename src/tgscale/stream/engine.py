@@ -27,6 +27,7 @@ from tgscale.nn.decoder import link_loss
 from tgscale.nn.static_memory import StaticTable
 from tgscale.stream.batch import Batch, BatchBuilder, mail_tables
 from tgscale.stream.config import TrainConfig
+from tgscale.stream.forward import Equations, autocast
 from tgscale.stream.negatives import NegativeSampler
 from tgscale.stream.scores import Scores, ScoreTable
 from tgscale.stream.scoring import ScoreThreads, score_threads
@@ -68,6 +69,7 @@ class StreamEngine:
         static = make_static_memory(config, stream, self.split, self.builder, device, pretrain)
         torch.manual_seed(config.seed)  # again: a table from the cache took no random numbers
         self.model = TGN(config.model, stream.edge_dim, static).to(device)
+        self._trained = Equations.of(self.model, config.compile)
         self.memory = LocalMemory(stream.num_nodes, config.model.dim, device)
 
     def make_builder(self, device: torch.device) -> BatchBuilder:
@@ -126,9 +128,12 @@ class StreamEngine:
             Logits of each event's candidates, ``[B, C]`` (column 0 the true one), and what the events leave behind.
         """
         rows, time, features = self._mail(rows)
-        updated = self.model.update(rows, time, features)
-        h = self.model.embed(updated, *batch.inputs(self.builder.edge_features))
-        logits = self.model.score(h, batch.source, batch.candidate, batch.pair_features)
+        training = self.model.training
+        model = self._trained if training else self.model
+        with autocast(self.config, self.device, training):
+            updated = model.update(rows, time, features)
+            h = model.embed(updated, *batch.inputs(self.builder.edge_features))
+            logits = model.score(h, batch.source, batch.candidate, batch.pair_features).to(updated.dtype)
         ends = (batch.source_slot, batch.destination_slot)
         own, after = rows_after_events(rows, updated, *ends, batch.event, time, every_end)
         return logits, Write(batch.block.nodes[own], after)

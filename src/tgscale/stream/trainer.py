@@ -16,6 +16,7 @@ from tgscale.errors import ConfigError, RunError
 from tgscale.stream.config import TrainConfig, replace
 from tgscale.stream.device_loop import make_loop, uses_device_graph
 from tgscale.stream.engine import StreamEngine
+from tgscale.stream.forward import check_forward
 from tgscale.stream.launch import check_layout, check_room, place_memories, plan_layout
 from tgscale.stream.pipeline import hidden_share
 from tgscale.stream.schedule import Schedule
@@ -78,6 +79,7 @@ def train_stream(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
         config = dataclasses.replace(config, layout=ranks.broadcast_object(layout))
         with ranks.together():
             check_layout(config, ranks)
+            check_forward(config, device)
             uses_device_graph(config, device)  # refused before the work starts
             check_room(config, stream, device, ranks)
         run = enter_run(config.run, to_dict(config), resume, ranks, stack)
