@@ -116,6 +116,8 @@ class PipelineConfig:
     """Where batches are made: on the training device, or on the CPU, to be pinned and copied to the GPU."""
     slice_features: bool = False
     """Leave the edge features in main memory, or on the disk, and give each batch the rows that it needs."""
+    feature_cache: int | None = None
+    """Sliced rows to keep on the device: those of the latest events, all but a few."""
     cache: Path | None = None
     """Folder to keep batches in, so that they are sampled once. Their negatives then repeat every `cache_sets`."""
     cache_sets: int = 32
@@ -124,6 +126,17 @@ class PipelineConfig:
     def __post_init__(self) -> None:
         at_least("pipeline.depth", self.depth, 0)
         at_least("pipeline.cache_sets", self.cache_sets, 1)
+        at_least("pipeline.feature_cache", self.feature_cache, 1)
+        if self.feature_cache and not self.slice_features:
+            raise ConfigError(
+                "pipeline.feature_cache keeps rows of sliced features, and without slicing all of them are on the device: "
+                "give --pipeline.slice-features, too, or leave it out."
+            )
+        if self.feature_cache and self.sample_on == "host":
+            raise ConfigError(
+                "pipeline.feature_cache keeps features on the device, and pipeline.sample_on host slices them on the "
+                "host: choose one of them."
+            )
 
 
 @dataclass

@@ -7,7 +7,7 @@ reach up to each event's own time, strictly: they may see earlier events of the 
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ from tgscale.nn.decoder import link_loss
 from tgscale.nn.static_memory import StaticTable
 from tgscale.stream.batch import Batch, BatchBuilder, mail_tables
 from tgscale.stream.config import TrainConfig
+from tgscale.stream.feature_cache import FeatureCache
 from tgscale.stream.forward import Equations, autocast
 from tgscale.stream.negatives import NegativeSampler
 from tgscale.stream.scores import Scores, ScoreTable
@@ -83,7 +84,7 @@ class StreamEngine:
             seed=config.seed,
             device=device,
         )
-        return BatchBuilder(
+        builder = BatchBuilder(
             stream,
             sampler,
             NegativeSampler(stream, config.eval.population, device),
@@ -93,6 +94,10 @@ class StreamEngine:
             slice_features=config.pipeline.slice_features,
             roots=config.sampling.roots,
         )
+        if config.pipeline.feature_cache:
+            cache = FeatureCache(builder.edge_features, config.pipeline.feature_cache, device)
+            builder.edge_features = cast(Tensor, cache)  # only ever sliced
+        return builder
 
     def sparse_parameters(self) -> list[nn.Parameter]:
         """The co-trained table of static memory, if there is one: a batch touches few of its rows."""

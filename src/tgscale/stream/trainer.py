@@ -16,6 +16,7 @@ from tgscale.errors import ConfigError, RunError
 from tgscale.stream.config import TrainConfig, replace
 from tgscale.stream.device_loop import make_loop, uses_device_graph
 from tgscale.stream.engine import StreamEngine
+from tgscale.stream.feature_cache import FeatureCache
 from tgscale.stream.forward import check_forward
 from tgscale.stream.launch import check_layout, check_room, place_memories, plan_layout
 from tgscale.stream.pipeline import hidden_share
@@ -367,7 +368,7 @@ class _Trainer:
 
     def _process(self) -> dict[str, Any]:
         """What this process did and what that took, since it began."""
-        totals, loop = self.trace.totals(), self.loop
+        totals, loop, features = self.trace.totals(), self.loop, self.engine.builder.edge_features
         return {
             "iterations": loop.steps,
             "seconds": self.own_seconds,
@@ -377,6 +378,7 @@ class _Trainer:
             "rows_written": loop.rows_written,
             "batches_hidden": hidden_share(totals) if self.config.pipeline.depth else 0.0,
             "batch_cache": loop.cache.report() if loop.cache else None,
+            "feature_cache": features.report() if isinstance(features, FeatureCache) else None,
             "peak_memory_bytes": peak_memory_bytes(),
             "peak_cuda_memory_bytes": peak_cuda_memory_bytes(),
         }
