@@ -129,8 +129,8 @@ class PipelineConfig:
         at_least("pipeline.feature_cache", self.feature_cache, 1)
         if self.feature_cache and not self.slice_features:
             raise ConfigError(
-                "pipeline.feature_cache keeps rows of sliced features, and without slicing all of them are on the device: "
-                "give --pipeline.slice-features, too, or leave it out."
+                "pipeline.feature_cache keeps rows of sliced features; without slicing, all are on the device: give "
+                " --pipeline.slice-features, too, or leave it out."
             )
         if self.feature_cache and self.sample_on == "host":
             raise ConfigError(
