@@ -11,8 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tgscale.nn.gather_attention import gather_attention, gather_attention_reference
+from tgscale.graph.block import Block
+from tgscale.nn import gather_attention as gather_attention_module
+from tgscale.nn.attention import TemporalAttention
+from tgscale.nn.gather_attention import GatherAttention, gather_attention, gather_attention_reference
+from tgscale.nn.time_encoding import TimeEncoding
 
+from .test_attention import block_and_tables
 from .test_gather_attention import case, outputs_and_gradients
 
 if importlib.util.find_spec("triton") is None:
@@ -23,7 +28,7 @@ if DEVICE == "cpu":
         pytest.skip("triton was imported without its interpreter, and there is no GPU", allow_module_level=True)
     os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined
 
-from tgscale.nn.gather_attention_triton import GatherAttentionTriton  # noqa: E402
+from tgscale.nn.gather_attention_triton import GatherAttentionTriton, gather_attention_triton  # noqa: E402
 
 
 def moved(arguments, dtype=None):
@@ -130,6 +135,22 @@ def test_gradients_are_the_same_each_time():
     arguments = moved(case(3, 20, 5, 2, 8, 4, 8), torch.float32)
     first, second = (outputs_and_gradients(GatherAttentionTriton.apply, arguments) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_the_whole_layer(monkeypatch):
+    """As a model calls them: plain tensor operations around the kernels, against the CPU's kernels."""
+    block, z, edge = block_and_tables(R=12)
+    layer = TemporalAttention(10, 6, TimeEncoding(7, learned=True), 8, heads=2, dropout=0.0).double()
+    found = []
+    for implementation in (GatherAttention.apply, gather_attention_triton):
+        monkeypatch.setattr(gather_attention_module, "_implementation", lambda query, use=implementation: use)
+        device = "cpu" if implementation is GatherAttention.apply else DEVICE
+        layer.to(device).zero_grad()
+        here = Block(*(x.to(device) for x in vars(block).values()))
+        h = layer(z.to(device), here, edge.to(device))
+        h.sin().sum().backward()
+        found.append([h.detach().cpu(), *(p.grad.cpu().clone() for p in layer.parameters() if p.grad is not None)])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.slow

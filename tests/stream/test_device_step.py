@@ -3,11 +3,14 @@
 import pytest
 import torch
 
+from tgscale.data.store import save_stream
 from tgscale.errors import ConfigError
 from tgscale.nn import dispatch
 from tgscale.stream.device_loop import DeviceLoop, uses_device_graph
 from tgscale.stream.engine import StreamEngine
 from tgscale.stream.loop import TrainingLoop
+from tgscale.stream.trainer import resume, train_stream
+from tgscale.train.checkpoint import Checkpointer
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -158,3 +161,35 @@ def test_replays_equal_the_step_without_a_graph(make_stream, make_config):
         states.append([*engine.model.state_dict().values(), *loop.memory_of(0).values()])
     for a, b in zip(*states, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)  # products may split their sums otherwise
+
+
+class Interrupt(Exception):
+    pass
+
+
+def test_a_run_that_was_interrupted_goes_on_from_its_checkpoint(make_config, make_stream, monkeypatch, tmp_path):
+    """The learning rate is a tensor by then, and a checkpoint holds it."""
+    save_stream(make_stream(), tmp_path / "data")
+    changes = {"data": tmp_path / "data", "device_graph": "on", "train__epochs": 2, "checkpoint_every": 4}
+    whole = train_stream(make_config(run=tmp_path / "whole", **changes))
+    step = DeviceLoop.step
+
+    def dies(self):
+        if self.iteration == 14:
+            raise Interrupt
+        step(self)
+
+    config = make_config(run=tmp_path / "again", **changes)
+    with monkeypatch.context() as patch:
+        patch.setattr(DeviceLoop, "step", dies)
+        with pytest.raises(Interrupt):
+            train_stream(config)
+    again = resume(tmp_path / "again")
+    assert [again[part] for part in ("val", "test")] == [whole[part] for part in ("val", "test")]
+    states = [Checkpointer(tmp_path / run / "checkpoints" / "steps").load()[1] for run in ("whole", "again")]
+    for state in states:
+        state["shared"].pop("seconds")
+    torch.testing.assert_close(*(state["shared"]["model"] for state in states), rtol=0, atol=0)
+    torch.testing.assert_close(*(state["own"]["memory"] for state in states), rtol=0, atol=0)
+    optimizers = [state["shared"]["optimizers"][0]["state"] for state in states]
+    torch.testing.assert_close(*optimizers, rtol=0, atol=0)
