@@ -129,6 +129,7 @@ def test_where_it_applies(make_config):
     [
         ({"emulate": "1x1x2"}, "1x1x2"),
         ({"layout": "2x1x1"}, "2x1x1"),
+        ({"memory_backend": "shared"}, "memory_backend shared"),
         ({"static__mode": "cotrained"}, "cotrained"),
         ({"pipeline__depth": 2}, "pipeline.depth"),
         ({"pipeline__slice_features": True}, "pipeline.slice_features"),

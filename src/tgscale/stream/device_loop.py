@@ -25,6 +25,7 @@ from tgscale.stream.schedule import Schedule
 from tgscale.train.distributed import Ranks
 from tgscale.train.trace import Trace
 
+HERE = ("auto", "local")  # for a single trainer both are plain tensors on its device
 WARM_UP = 3
 """Iterations before the step is captured: lazily made state, such as the optimiser's, must be there by then."""
 
@@ -34,6 +35,7 @@ def why_not(config: TrainConfig) -> str | None:
     pipeline = config.pipeline
     reasons = {
         f"it serves one trainer, and the layout is {config.run_layout}": config.run_layout != Layout(),
+        f"memory_backend {config.memory_backend} holds the memory elsewhere": config.memory_backend not in HERE,
         "static.mode cotrained has sparse gradients, whose size is counted": config.static.mode == "cotrained",
         "pipeline.depth makes batches in a thread of the host": pipeline.depth > 0,
         "pipeline.slice_features keeps the edge features on the host": pipeline.slice_features,
