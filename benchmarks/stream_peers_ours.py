@@ -17,7 +17,7 @@ from tgscale.data.stream import EventStream, Split
 from tgscale.stream.config import TrainConfig, disttgl_config, replace
 from tgscale.stream.engine import StreamEngine
 from tgscale.stream.loop import TrainingLoop
-from tgscale.train.environment import set_threads
+from tgscale.train.environment import keep_freed_memory, set_threads
 
 
 def configure(case: Case, options: dict[str, Any]) -> TrainConfig:
@@ -69,6 +69,7 @@ class Run:
 
 def main() -> None:
     set_threads(int(sys.argv[1]))
+    keep_freed_memory()  # as `tgscale train` does
     runs: list[Run] = []
 
     def start(case: str, **options: Any) -> dict[str, str]:

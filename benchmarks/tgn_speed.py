@@ -23,7 +23,7 @@ from tgscale.data.store import open_stream
 from tgscale.stream.config import default_config, disttgl_config, replace
 from tgscale.stream.engine import StreamEngine
 from tgscale.stream.loop import TrainingLoop
-from tgscale.train.environment import describe_environment, find_device, set_threads
+from tgscale.train.environment import describe_environment, find_device, keep_freed_memory, set_threads
 
 GOAL = {2: 8}  # threads -> seconds of evaluation
 
@@ -83,6 +83,7 @@ def rows(options: argparse.Namespace, device: torch.device) -> Iterator[list[obj
     features = np.random.default_rng(0).normal(size=(stream.num_events, options.features)).astype(np.float32)
     for threads in options.threads:
         set_threads(threads)
+        keep_freed_memory()
         for batch in options.batches if "training" in options.what else []:
             rates = training(dataclasses.replace(stream, edge_features=features), device, batch, options.rounds)
             each = ", ".join(f"{rate:,.0f}" for rate in rates)

@@ -62,6 +62,7 @@ def _gates(rows, x, gate, inner, b_x, b_h, out):
             z[d] = sigmoid(z[d] + (b_x[D + d] + b_h[D + d]))
         for d in range(D):
             q[d] += b_h[2 * D + d]
+        for d in range(D):
             n[d] = tanh(n[d] + b_x[2 * D + d] + r[d] * q[d])
         for d in range(D):
             new[d] = n[d] + z[d] * (h[d] - n[d])
@@ -75,12 +76,18 @@ def _gates_backward(rows, x, gate, inner, grad, grad_gate, grad_inner):
     for i in numba.prange(len(rows)):
         a, q, h, g, out, out_inner = gate[i], inner[i], x[i], grad[rows[i]], grad_gate[i], grad_inner[i]
         r, z, n = a[:D], a[D : 2 * D], a[2 * D : 3 * D]
+        out_r, out_z, out_n = out[:D], out[D : 2 * D], out[2 * D : 3 * D]
+        # A loop each: with more arrays than this the compiler gives up telling them apart, and does not vectorise.
         for d in range(D):
-            pre = g[d] * (one - z[d]) * (one - n[d] * n[d])
-            out[2 * D + d] = pre
-            out_inner[d] = pre * r[d]
-            out[d] = pre * q[d] * r[d] * (one - r[d])
-            out[D + d] = g[d] * (h[d] - n[d]) * z[d] * (one - z[d])
+            out_n[d] = g[d] * (one - z[d]) * (one - n[d] * n[d])
+        for d in range(D):
+            out_inner[d] = out_n[d] * r[d]
+        for d in range(D):
+            out_r[d] = out_inner[d] * q[d] * (one - r[d])
+        for d in range(D):
+            out_z[d] = (h[d] - n[d]) * z[d] * (one - z[d])
+        for d in range(D):
+            out_z[d] *= g[d]
 
 
 class _Absorb(torch.autograd.Function):
@@ -93,30 +100,30 @@ class _Absorb(torch.autograd.Function):
     ) -> Tensor:  # fmt: skip
         D, width = memory.shape[1], w_x.shape[1]
         rows = _with_mail(mail_event.numpy())
-        x = memory.new_empty(len(rows), width + 1)
+        padded = memory.new_empty(len(rows), width + 1)  # the kernels take it whole: rows of a view are slow
         table = edge.numpy()
-        sine = SINE.astype(x.numpy().dtype)
+        sine = SINE.astype(padded.numpy().dtype)
         _assemble(
             rows, mail.numpy(), table, mail_event.numpy(), dt.numpy(), padded_phase(omega), padded_phase(bias),
-            sine, x.numpy(),
+            sine, padded.numpy(),
         )  # fmt: skip
-        x = x[:, :width]
+        x = padded[:, :width]
         weight = w_x.clone()
         weight[: 2 * D, :D] += w_h[: 2 * D]
         gate, inner = gemm(x, weight.t()), gemm(x[:, :D], w_h[2 * D :].t())
         out = memory.clone()
         biases = b_x.detach().numpy(), b_h.detach().numpy()
-        _gates(rows, x.numpy(), gate.numpy(), inner.numpy(), biases[0], biases[1], out.numpy())
+        _gates(rows, padded.numpy(), gate.numpy(), inner.numpy(), biases[0], biases[1], out.numpy())
         ctx.rows = rows
-        ctx.save_for_backward(x, gate, inner)
+        ctx.save_for_backward(padded, gate, inner)
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, gate, inner = ctx.saved_tensors
-        D = inner.shape[1]
+        padded, gate, inner = ctx.saved_tensors
+        D, x = inner.shape[1], padded[:, :-1]
         grad_gate, grad_inner = torch.empty_like(gate), torch.empty_like(inner)
-        arrays = (x, gate, inner, grad.contiguous(), grad_gate, grad_inner)
+        arrays = (padded, gate, inner, grad.contiguous(), grad_gate, grad_inner)
         _gates_backward(ctx.rows, *(a.numpy() for a in arrays))
         grad_x = gemm(grad_gate.t(), x)
         grad_h = torch.cat([grad_x[: 2 * D, :D], gemm(grad_inner.t(), x[:, :D])])

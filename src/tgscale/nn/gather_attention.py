@@ -66,13 +66,20 @@ def _cosine(dt, shift, omega, bias, sine, out):
 
 
 @numba.njit(cache=True, fastmath=_FAST, inline="always")
+def _copy(to, source):
+    """``to[: len(source)] = source``; as a slice, Numba would test for overlap and copy one number at a time."""
+    for d in range(len(source)):
+        to[d] = source[d]
+
+
+@numba.njit(cache=True, fastmath=_FAST, inline="always")
 def feature_row(x, node, edge, dt, omega, bias, sine, phi):
     """x = [node || edge || phi || 1], the feature row of one neighbor; ``omega``, ``bias`` and ``phi`` are padded."""
     D, E, T = len(node), len(edge), len(x) - len(node) - len(edge) - 1
     _cosine(dt, 0.0, omega, bias, sine, phi)
-    x[:D] = node
-    x[D : D + E] = edge
-    x[D + E : D + E + T] = phi[:T]
+    _copy(x, node)
+    _copy(x[D:], edge)
+    _copy(x[D + E :], phi[:T])
     x[D + E + T] = 1
 
 
@@ -131,7 +138,7 @@ def _forward(query, query_row, z, slot, event, edge, dt, omega, bias, sine, keep
                 if n == 0:
                     out[r, h] = zero
                     continue
-                q[:W] = query[query_row[r], h]
+                _copy(q, query[query_row[r], h])
                 top = zero
                 for j in range(n):
                     s = _dot(zero, q, x[j])
@@ -150,7 +157,7 @@ def _forward(query, query_row, z, slot, event, edge, dt, omega, bias, sine, keep
                     kept[j] = w * keep[r, h, j] if keep.size else w
                 total_x[:] = zero
                 _combine(total_x, kept, x, n)
-                out[r, h] = total_x[:W]
+                _copy(out[r, h], total_x[:W])
 
 
 @numba.njit(cache=True, parallel=True, fastmath=_FAST, nogil=True)
@@ -177,7 +184,7 @@ def _backward_query(
                     feature_row(x[n, :W], z[slot[r, n]], edge[event[r, n]], dt[r, n], omega, bias, sine, phi)
                     n += 1
                 for h in range(H):
-                    g[:W] = grad[r, h]
+                    _copy(g, grad[r, h])
                     mean = zero
                     for j in range(n):
                         s = _dot(zero, g, x[j])
@@ -192,7 +199,7 @@ def _backward_query(
                         score[r, h, j] = s
                     _combine(grad_q[h], score[r, h], x, n)
             for h in range(H):
-                grad_query[row, h] = grad_q[h, :W]
+                _copy(grad_query[row, h], grad_q[h, :W])
 
 
 @numba.njit(cache=True, parallel=True, fastmath=_FAST, nogil=True)

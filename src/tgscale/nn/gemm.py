@@ -1,8 +1,10 @@
 """Matrix products on CPU by the faster of the two BLAS libraries that are there anyway: torch's or NumPy's.
 
 torch's CPU wheel brings MKL, which on an AMD processor is as fast as NumPy's OpenBLAS or somewhat slower, by shape
-(``docs/benchmarks.md``). The choice hangs on the processor alone, never on a measurement at start:
-two libraries round differently, and a run must repeat bit for bit.
+(``docs/benchmarks.md``). With several threads it is torch's everywhere: its products, its other operators and Numba's
+kernels share one team of threads, while OpenBLAS brings another, and two teams that wait by spinning starve each other.
+The choice hangs on the processor and the number of threads alone, never on a measurement at start: two libraries round
+differently, and a run must repeat bit for bit.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ def gemm(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
     """
     if out is None:
         out = a.new_empty(a.shape[0], b.shape[1])
-    if prefers_numpy():
+    if prefers_numpy() and torch.get_num_threads() == 1:
         np.matmul(a.detach().numpy(), b.detach().numpy(), out=out.detach().numpy())
     else:
         torch.mm(a, b, out=out)

@@ -80,15 +80,20 @@ def _backward(grad, y, own, row, keep, gamma, normed, inverse, grad_y, partial):
         for r in range(chunk * size, min(R, (chunk + 1) * size)):
             g, x, a, b, out = grad[r], normed[r], y[r], own[row[r]], grad_y[r]
             mean, along = zero, zero
+            sum_gamma, sum_beta = partial[0, chunk], partial[1, chunk]
             for o in range(width):
-                partial[0, chunk, o] += g[o] * x[o]
-                partial[1, chunk, o] += g[o]
+                sum_gamma[o] += g[o] * x[o]
+            for o in range(width):
+                sum_beta[o] += g[o]
+            for o in range(width):
                 mean += g[o] * gamma[o]
                 along += g[o] * gamma[o] * x[o]
             mean, along = mean / width, along / width
+            scale = inverse[r]
             for o in range(width):
-                d = inverse[r] * (g[o] * gamma[o] - mean - x[o] * along)
-                out[o] = d if a[o] + b[o] > zero else zero
+                out[o] = scale * (g[o] * gamma[o] - mean - x[o] * along)
+            for o in range(width):
+                out[o] = out[o] if a[o] + b[o] > zero else zero
             if keep.size:
                 for o in range(width):
                     out[o] *= keep[r, o]

@@ -83,13 +83,14 @@ class ScoreThreads:
             self._take(start, logits.result())
 
     def _start_thread(self) -> None:
-        torch.set_num_threads(1)  # OpenMP and Numba keep it by thread
-        numba.set_num_threads(1)
+        _use_threads(1)
         self._own.builder = self._builder.clone()
 
     def __enter__(self) -> ScoreThreads:
         if self._threads > 1:
             self._stack.enter_context(threadpool_limits(1, user_api="blas"))
+            self._stack.callback(_use_threads, torch.get_num_threads(), numba.get_num_threads())
+            _use_threads(1)
             pool = ThreadPoolExecutor(self._threads, "score", self._start_thread)
             self._pool = self._stack.enter_context(pool)
         return self
@@ -100,3 +101,9 @@ class ScoreThreads:
         with self._stack:
             if kind is None:
                 self._hand_over(0)
+
+
+def _use_threads(of_torch: int, of_numba: int = 1) -> None:
+    """Set how many threads kernels take that this Python thread calls."""
+    numba.set_num_threads(of_numba)
+    torch.set_num_threads(of_torch)

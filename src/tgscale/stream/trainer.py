@@ -27,6 +27,7 @@ from tgscale.train.distributed import Ranks
 from tgscale.train.environment import (
     describe_environment,
     find_device,
+    keep_freed_memory,
     peak_cuda_memory_bytes,
     peak_memory_bytes,
     set_threads,
@@ -67,6 +68,7 @@ def train_stream(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
     """
     ranks = Ranks.from_environment()
     set_threads(config.threads)
+    keep_freed_memory()
     # Absolute, so that the run finds its data from anywhere.
     config = dataclasses.replace(config, data=config.data.expanduser().absolute())
     with ranks.connected(), contextlib.ExitStack() as stack:
@@ -147,6 +149,7 @@ def evaluate(
             raise ConfigError(f"protocol {protocol!r} is unknown: choose mrr49 or ap.")
         config = replace(config, eval__protocol=protocol)
     set_threads(config.threads)
+    keep_freed_memory()
     best = load_best(Path(run))
     check_data(config.data, config.run, best)
     engine = StreamEngine(config, open_stream(config.data), find_device(device or config.device), pretrain=False)

@@ -69,8 +69,8 @@ def set_threads(count: int | None) -> int:
 def keep_freed_memory() -> bool:
     """Let the C library keep the memory of large tensors that are freed, for the next ones; False where it cannot.
 
-    glibc gives every block of more than 32 MB back to the system as it is freed. A training step on large snapshots
-    then spends about half of its time on page faults.
+    glibc gives every block of more than 32 MB back to the system as it is freed, and smaller ones at the end of its
+    heap. A training step on large snapshots then spends about half of its time on page faults.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
