@@ -113,7 +113,7 @@ class NeighborSampler:
 
     def bound(self, time: Tensor) -> Tensor:
         """Number of events strictly before each time, ``[R]`` int64: what ``before`` arguments take."""
-        check_query(self.device, len(time), time=time)
+        check_query(self.device, time.numel(), time=time)
         if self.backend == "tensor":
             return torch.searchsorted(self._index.time, time.long())
         return torch.from_numpy(event_bound(self.stream.time, time.long().contiguous().numpy()))
@@ -133,7 +133,7 @@ class NeighborSampler:
         Raises:
             ConfigError: columns of different shape, type or device; node ids out of range (checked on the CPU).
         """
-        check_query(self.device, len(node), node=node, time=time, before=before)
+        check_query(self.device, node.numel(), node=node, time=time, before=before)
         check_nodes(self.stream.num_nodes, node=node)
         node, time = node.long().contiguous(), time.long().contiguous()
         before = self.bound(time) if before is None else before.long().contiguous()
@@ -159,7 +159,8 @@ class NeighborSampler:
                 self.stream, node.numpy(), time.numpy(), k, self.strategy, self.window, self.seed
             )
             return Neighbors(*(torch.from_numpy(column) for column in columns))
-        out = Neighbors(*(torch.empty(len(node), k, dtype=torch.int64) for _ in range(3)))
+        out = torch.empty(3, node.shape[0], k, dtype=torch.int64)
+        columns = out.numpy()
         sampling_numba.sample_one_hop(
             self.stream,
             self._cursor,
@@ -169,9 +170,9 @@ class NeighborSampler:
             self.window,
             self.strategy == "uniform",
             self._seed_key,
-            (out.node.numpy(), out.event.numpy(), out.time.numpy()),
+            (columns[0], columns[1], columns[2]),
         )
-        return out
+        return Neighbors(*out.unbind())
 
     def _tensor_hop(self, node: Tensor, time: Tensor, before: Tensor, k: int) -> Neighbors:
         index = self._index

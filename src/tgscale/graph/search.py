@@ -180,7 +180,7 @@ def check_query(device: torch.device, length: int, **columns: Tensor | None) -> 
             continue
         if column.dtype not in (torch.int64, torch.int32):
             raise ConfigError(f"{name} is {column.dtype}: give int64.")
-        if column.dim() != 1 or len(column) != length:
+        if column.dim() != 1 or column.shape[0] != length:  # len() of a tensor takes microseconds
             raise ConfigError(f"{name} has shape {tuple(column.shape)}: give one dimension of length {length}.")
         if column.device != device:
             raise ConfigError(f"{name} is on {column.device}, the index on {device}: move it there first.")
@@ -193,7 +193,7 @@ def check_nodes(num_nodes: int, **columns: Tensor) -> None:
         ConfigError: names the column and its range.
     """
     for name, column in columns.items():
-        if column.device.type != "cpu" or len(column) == 0:
+        if column.device.type != "cpu" or column.numel() == 0:
             continue
         low, high = (int(x) for x in torch.aminmax(column))
         if low < 0 or high >= num_nodes:
