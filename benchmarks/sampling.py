@@ -24,6 +24,7 @@ from tables import DOCS, markdown, publish
 from tgscale.data.store import open_stream
 from tgscale.data.stream import EventStream
 from tgscale.graph.sampling import NeighborSampler
+from tgscale.train.environment import keep_freed_memory
 
 HEAD = ["hops", "strategy", "backend", "threads", "batch", "best, M events/s", "median, M events/s", "goal"]
 GOALS = {1: 4.0, 2: 0.6}  # hops -> M events/s with 10 recent neighbors on one thread
@@ -68,6 +69,7 @@ def set_threads(count: int) -> None:
 
 
 def main() -> None:
+    keep_freed_memory()  # as `tgscale train` does
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--data", type=Path, help="a tgscale data directory")
