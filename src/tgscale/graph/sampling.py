@@ -160,7 +160,7 @@ class NeighborSampler:
             )
             return Neighbors(*(torch.from_numpy(column) for column in columns))
         out = torch.empty(3, node.shape[0], k, dtype=torch.int64)
-        columns = out.numpy()
+        node_out, event_out, time_out = out.numpy()
         sampling_numba.sample_one_hop(
             self.stream,
             self._cursor,
@@ -170,7 +170,7 @@ class NeighborSampler:
             self.window,
             self.strategy == "uniform",
             self._seed_key,
-            (columns[0], columns[1], columns[2]),
+            (node_out, event_out, time_out),
         )
         return Neighbors(*out.unbind())
 
