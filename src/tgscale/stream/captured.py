@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numba
 import numpy as np
@@ -101,6 +102,33 @@ def captured_curve(stream: EventStream, events: int, batch_sizes: Iterable[int])
         busy_incidences=int(counts[busy].sum()),
         busy_survivors=_ints(busy_survivors),
     )
+
+
+def captured_of_run(stream: EventStream, events: int, batch_size: int, trainers: int) -> dict[str, Any]:
+    """The curve around a run's own batch, as plain values for its result.
+
+    Args:
+        stream: the events.
+        events: how many of them are trained on, from the start.
+        batch_size: events per local batch.
+        trainers: local batches in a global one.
+
+    Returns:
+        ``batch_sizes``, ``missing`` and ``missing_busy`` (shares of the incidences that the memory misses, at each),
+        ``busy_nodes``, and the run's ``local_batch`` and ``global_batch``.
+    """
+    local, whole = min(batch_size, events), min(batch_size * trainers, events)
+    doubling = (25 << power for power in range(40))
+    sizes = [size for size in doubling if size <= max(min(events, 16 * whole), 25)]
+    curve = captured_curve(stream, events, [*sizes, local, whole])
+    return {
+        "batch_sizes": list(curve.batch_sizes),
+        "missing": list(curve.missing),
+        "missing_busy": list(curve.missing_busy),
+        "busy_nodes": curve.busy_nodes,
+        "local_batch": local,
+        "global_batch": whole,
+    }
 
 
 def _busiest(counts: np.ndarray) -> np.ndarray:

@@ -13,14 +13,17 @@ import torch
 
 from tgscale.data.store import fingerprint, open_stream
 from tgscale.errors import ConfigError, RunError
+from tgscale.stream.captured import captured_of_run
 from tgscale.stream.config import TrainConfig, replace
 from tgscale.stream.device_loop import make_loop, uses_device_graph
 from tgscale.stream.engine import StreamEngine
 from tgscale.stream.feature_cache import FeatureCache
 from tgscale.stream.forward import check_forward
 from tgscale.stream.launch import check_layout, check_room, place_memories, plan_layout
+from tgscale.stream.per_event import save_test_scores
 from tgscale.stream.pipeline import hidden_share
 from tgscale.stream.schedule import Schedule
+from tgscale.stream.scores import Scores
 from tgscale.train.checkpoint import Checkpointer
 from tgscale.train.config_io import to_dict
 from tgscale.train.distributed import Ranks
@@ -170,14 +173,23 @@ def restore_best(engine: StreamEngine, state: dict[str, Any]) -> None:
 
 
 def evaluate_parts(
-    engine: StreamEngine, parts: tuple[str, ...], quiet: bool, ranks: Ranks | None = None
+    engine: StreamEngine,
+    parts: tuple[str, ...],
+    quiet: bool,
+    ranks: Ranks | None = None,
+    kept: dict[str, Scores] | None = None,
 ) -> dict[str, dict[str, float | None]]:
-    """Walk through the parts in order, memory going on from one to the next; metrics of each, the same on all ranks."""
+    """Walk through the parts in order, memory going on from one to the next; metrics of each, the same on all ranks.
+
+    ``kept`` takes the scores of each part.
+    """
     ranks, results = ranks or Ranks(), {}
     for part in parts:
         start, stop = engine.split.range(part)
         with Progress(stop - start, part, quiet=quiet) as progress:
             scores = engine.evaluate(part, progress, ranks)
+        if kept is not None:
+            kept[part] = scores
         with ranks.together():
             summary = scores.summary(engine.new_node_events(part)) if ranks.is_first else {}
         results[part] = ranks.broadcast_object(summary)  # processors may round differently, and all must agree
@@ -358,10 +370,11 @@ class _Trainer:
             if ranks.is_first:
                 restore_best(engine, self._load_best())
         ranks.broadcast([*engine.model.state_dict().values(), *vars(engine.memory.state).values()])
-        metrics = evaluate_parts(engine, ("val", "test"), config.quiet or not ranks.is_first, ranks)
+        kept: dict[str, Scores] = {}
+        metrics = evaluate_parts(engine, ("val", "test"), config.quiet or not ranks.is_first, ranks, kept)
         timelines = ranks.gather_objects(self.trace.events() if config.profile else [])
         processes = ranks.gather_objects(self._process())
-        result = ranks.broadcast_object(self._result(metrics, processes) if self.run else None)
+        result = ranks.broadcast_object(self._result(metrics, processes, kept.get("test")) if self.run else None)
         if self.run:
             if config.profile:
                 names = [f"trainer {rank}" for rank in range(ranks.world)]
@@ -386,8 +399,11 @@ class _Trainer:
             "peak_cuda_memory_bytes": peak_cuda_memory_bytes(),
         }
 
-    def _result(self, metrics: dict[str, Any], processes: list[dict[str, Any]]) -> dict[str, Any]:
+    def _result(self, metrics: dict[str, Any], processes: list[dict[str, Any]], test: Scores | None) -> dict[str, Any]:
         config, engine, stream = self.config, self.engine, self.engine.stream
+        new, rules = engine.new_node_events("test"), engine.evaluate_rules("test")
+        if test is not None:
+            save_test_scores(config.run, stream, engine.split.range("test")[0], new.numpy(), test, rules)
         return {
             "task": "link prediction",
             "model": "tgn",
@@ -396,7 +412,10 @@ class _Trainer:
             "protocol": describe_protocol(engine),
             "val": metrics["val"],
             "test": metrics["test"],
-            "baselines": summarize_rules(engine, "test"),
+            "baselines": {name: scores.summary(new) for name, scores in rules.items()},
+            "captured": captured_of_run(
+                stream, engine.split.train, self.schedule.batch_size, config.run_layout.minibatch
+            ),
             "train": {
                 "layout": str(config.run_layout),
                 "emulated": config.emulate is not None,
