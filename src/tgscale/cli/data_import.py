@@ -43,6 +43,13 @@ class ImportOptions:
     """Columns of edge features: names or patterns, with commas, such as 'f*,weight'; or one column of lists."""
     node_features: Path | None = None
     """Table of node features: .npy, or CSV or Parquet with a column id."""
+    edge_classes: str | None = None
+    """What kind of event each is: a column of classes (numbers or text), a column of lists of them, or several columns
+    of 0 and 1, as names or patterns with commas."""
+    node_labels: Path | None = None
+    """Table of the nodes' classes: CSV, Parquet or JSON with a column id."""
+    node_label_column: str | None = None
+    """Column of the classes in that table, where it has more columns."""
     bipartite: bool = False
     """Sources and destinations have ids of their own."""
     on_error: Literal["stop", "drop"] = "stop"
@@ -171,7 +178,11 @@ def _one_file(options: dict[str, Any]) -> tuple[str, Path]:
 
 
 IMPORTS = {
-    "events": Import("an import of events", frozenset(COMMON | ROWS | {"edge_features", "split"}), _events),
+    "events": Import(
+        "an import of events",
+        frozenset(COMMON | ROWS | {"edge_features", "split", "edge_classes", "node_labels", "node_label_column"}),
+        _events,
+    ),
     "snapshots": Import(
         "an import of snapshots", frozenset(COMMON | ROWS | CUTS | {"undirected", "weight", "edge_type"}), _snapshots
     ),

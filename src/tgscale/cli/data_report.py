@@ -10,16 +10,19 @@ from tgscale.data.snapshot_report import SnapshotReport
 from tgscale.data.snapshots import SnapshotSequence
 from tgscale.data.store import NODE_IDS
 
+WHOSE = {"label": "events", "edge_classes": "events, any number per event", "node_label": "nodes"}
+
 
 def events_text(report: ImportReport) -> str:
     """What an import of events did, in words."""
     roles = ", ".join(_roles(report.columns, "src", "dst", "time", "label", "split"))
     sources = f" ({report.num_sources:,} of them sources)" if report.num_sources is not None else ""
     node_features = f", {report.node_dim} node features" if report.node_dim else ""
+    classes = "".join(f", {count:,} classes of {WHOSE[of]}" for of, count in report.classes.items())
     lines = [
         f"read as {report.format}{f' ({report.note})' if report.note else ''}: {roles}",
-        f"{report.events:,} events, {report.nodes:,} nodes{sources}, {report.edge_dim} edge features{node_features}, "
-        f"times {report.first_time:,} to {report.last_time:,} {report.time_unit}",
+        f"{report.events:,} events, {report.nodes:,} nodes{sources}, {report.edge_dim} edge features{node_features}"
+        f"{classes}, times {report.first_time:,} to {report.last_time:,} {report.time_unit}",
     ]
     return _with_rest(report, lines)
 

@@ -37,17 +37,24 @@ def choose_columns(given: Columns, known: Columns, present: Iterable[str], where
         given, known = replace(given, label=None), replace(known, label=None)
         present = [name for name in present if name.lower() not in USUAL["label"]]
     names = [name for name in present if name != FILE_COLUMN]
+    classes = _matching(given.edge_classes, names, where, "--edge-classes")
+    if classes and not given.label:  # a column that merely has the usual name of labels is not what was asked for
+        given, known = replace(given, label=None), replace(known, label=None)
+        names_of_labels = [name for name in names if name.lower() not in USUAL["label"]]
+    else:
+        names_of_labels = names
     if given.weight == "auto":
         given = replace(given, weight=next((name for name in names if name.lower() == "weight"), None))
 
     def pick(role: str) -> str | None:
-        return _one(role, getattr(given, role) or getattr(known, role), names, where)
+        among = names_of_labels if role == "label" else names
+        return _one(role, getattr(given, role) or getattr(known, role), among, where)
 
     settled = Columns(pick("src"), pick("dst"), pick("time"), pick("label"), pick("split"))
     settled = replace(settled, weight=pick("weight"), edge_type=pick("edge_type"), until=pick("until"))
-    taken = {settled.src, settled.dst, settled.time, settled.label, settled.split}
+    taken = {settled.src, settled.dst, settled.time, settled.label, settled.split, *classes}
     patterns = given.edge_features or known.edge_features
-    return replace(settled, edge_features=_features(patterns, names, taken, where))
+    return replace(settled, edge_features=_features(patterns, names, taken, where), edge_classes=classes)
 
 
 def _one(role: str, wanted: str | None, names: list[str], where: str) -> str | None:
@@ -68,11 +75,15 @@ def _one(role: str, wanted: str | None, names: list[str], where: str) -> str | N
 
 
 def _features(patterns: tuple[str, ...], names: list[str], taken: set[str | None], where: str) -> tuple[str, ...]:
+    matching = _matching(patterns, names, where, "--edge-features")
+    return tuple(name for name in matching if name not in taken or name in patterns)
+
+
+def _matching(patterns: tuple[str, ...], names: list[str], where: str, option: str) -> tuple[str, ...]:
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
-            raise DataError(f"{where} has no column {pattern!r} for --edge-features; it has {_listed(names)}.")
-    matching = [name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)]
-    return tuple(name for name in matching if name not in taken or name in patterns)
+            raise DataError(f"{where} has no column {pattern!r} for {option}; it has {_listed(names)}.")
+    return tuple(name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns))
 
 
 def _listed(names: list[str]) -> str:

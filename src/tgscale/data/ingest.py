@@ -9,17 +9,18 @@ from __future__ import annotations
 import shutil
 import time as clock
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tgscale.data.formats.source import Columns
-from tgscale.data.nodes import write_node_features, write_node_ids
+from tgscale.data.nodes import write_node_features, write_node_ids, write_node_labels
 from tgscale.data.problems import Dropped
 from tgscale.data.reading import Reading, find_files, origin, prepare
 from tgscale.data.sorting import write_events
-from tgscale.data.staging import Times
+from tgscale.data.staging import Staged, Times
 from tgscale.data.store import check_target, writing
 from tgscale.data.work import work_database
+from tgscale.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class ImportReport:
         format, note: the format, and how it was recognised.
         columns: which column played which part.
         events, nodes, num_sources, edge_dim, node_dim: sizes; ``num_sources`` is None unless bipartite.
+        classes: number of named classes of ``label``, ``edge_classes`` and ``node_label``.
         first_time, last_time: in ``time_unit``.
         relabelled: the source's ids were not dense integers; the mapping lies in ``node_ids.parquet``.
         dropped: rows left out (with ``on_error="drop"``).
@@ -54,6 +56,7 @@ class ImportReport:
     relabelled: bool
     bytes: int
     seconds: float
+    classes: dict[str, int] = field(default_factory=dict)
     dropped: list[Dropped] = field(default_factory=list)
     hints: list[str] = field(default_factory=list)
 
@@ -69,6 +72,9 @@ def import_events(
     label: str | None = None,
     edge_features: str | Sequence[str] | None = None,
     node_features: str | Path | None = None,
+    edge_classes: str | Sequence[str] | None = None,
+    node_labels: str | Path | None = None,
+    node_label_column: str | None = None,
     bipartite: bool = False,
     on_error: str = "stop",
     memory_limit: str = "2GB",
@@ -92,6 +98,10 @@ def import_events(
         edge_features: column names or patterns (``"f*"``; several with commas or as a list), or one column of lists.
         node_features: a ``.npy`` table whose row is the source's id, or a CSV or Parquet table that has an ``id``
             column and one column per feature.
+        edge_classes: one column of classes, numbers or text, which becomes ``label``; one column of lists of classes;
+            or several columns (names or patterns) of 0 and 1, a class each. Names of classes are kept.
+        node_labels: a CSV, Parquet or JSON table with an ``id`` column and one of the nodes' classes.
+        node_label_column: which column that is, where there are more.
         bipartite: sources and destinations have ids of their own; sources become nodes 0..S-1, destinations S...
         on_error: ``stop`` at a row that cannot be used, or ``drop`` such rows and report them.
         memory_limit: about how much memory the import may take; what does not fit goes to disk beside ``out``.
@@ -112,6 +122,9 @@ def import_events(
     began = clock.perf_counter()
     times = Times(time_unit, source_time_unit)
     given = Columns(src, dst, time, label, split, _patterns(edge_features))
+    given = replace(given, edge_classes=_patterns(edge_classes))
+    if node_label_column is not None and node_labels is None:
+        raise ConfigError("--node-label-column says what to read in --node-labels: give that, too.")
     reading = Reading(given, times, format, node_features, bipartite, on_error, ids, query, memory_limit)
     out = Path(out)
     check_target(out, overwrite)
@@ -124,6 +137,9 @@ def import_events(
             nodes = prepared.nodes
             progress("sorting")
             written = write_events(db, writer, prepared.staged, nodes.count)
+            classes = _class_names(prepared.staged)
+            if node_labels is not None:
+                classes["node_label"] = write_node_labels(db, writer, nodes, Path(node_labels), node_label_column)
             node_dim = write_node_features(db, writer, nodes, prepared.node_table(node_features))
             write_node_ids(db, writer.folder, nodes)
         shutil.rmtree(work)
@@ -137,6 +153,7 @@ def import_events(
             num_sources=nodes.num_sources,
             source_split=written.split,
             source=origin(prepared, query),
+            classes=classes,
         )
     return ImportReport(
         path=out,
@@ -148,6 +165,7 @@ def import_events(
         num_sources=nodes.num_sources,
         edge_dim=written.edge_dim,
         node_dim=node_dim,
+        classes={column: len(names) for column, names in classes.items()},
         first_time=written.first_time,
         last_time=written.last_time,
         time_unit=time_unit,
@@ -157,6 +175,12 @@ def import_events(
         dropped=prepared.dropped,
         hints=_hints(written.last_time, times),
     )
+
+
+def _class_names(staged: Staged) -> dict[str, Sequence[str]]:
+    if staged.classes is None:
+        return {}
+    return {"edge_classes" if staged.classes.several else "label": staged.classes.names}
 
 
 def _patterns(edge_features: str | Sequence[str] | None) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ import duckdb
 import numpy as np
 
 from tgscale.data.directory import CHUNK_BYTES, DirectoryWriter
+from tgscale.data.event_classes import sort_classes
 from tgscale.data.formats import read_source
 from tgscale.data.formats.source import FILE_COLUMN, sql_name, sql_text
 from tgscale.data.staging import Staged
@@ -83,14 +84,7 @@ def write_node_features(
     """
     if table is None:
         return 0
-    if nodes.num_sources is not None:
-        both = "SELECT id FROM nodes GROUP BY id HAVING count(*) > 1"
-        shared = db.execute(f"SELECT count(*) FROM ({both})").fetchall()[0][0]
-        if shared:
-            raise DataError(
-                f"node features do not go with this bipartite source: {shared} ids are both source and destination, "
-                "and the features do not say which is meant. Make the ids of the two sides different."
-            )
+    _refuse_shared_ids(db, nodes, "node features")
     width, chunks = _from_array(db, table) if isinstance(table, np.ndarray) else _from_file(db, nodes, table, writer)
     writer.create("node_features", np.float32, (nodes.count, width))
     done = 0
@@ -103,6 +97,76 @@ def write_node_features(
         writer.append("node_features", chunk)
         done += len(chunk)
     return width
+
+
+def write_node_labels(
+    db: duckdb.DuckDBPyConnection, writer: DirectoryWriter, nodes: Nodes, file: Path, column: str | None
+) -> list[str]:
+    """Write the class of each node, int32, -1 where the file does not say.
+
+    Args:
+        file: CSV, Parquet or JSON, with an id column and one of classes (numbers or text).
+        column: the column of classes; the only other one unless given.
+
+    Returns:
+        Names of the classes, in the order of their numbers.
+
+    Raises:
+        DataError: no such file or column, an id with two classes or on both sides, no class, or none of a node.
+    """
+    _refuse_shared_ids(db, nodes, "node labels")
+    if not file.exists():
+        raise DataError(f"node labels {file} not found: give a CSV, Parquet or JSON file.")
+    relation = read_source([file], "auto", writer.folder / "work" / "labels").relation
+    key, label = _label_columns(db, file, relation, column)
+    db.execute(
+        f"CREATE TABLE labels AS SELECT DISTINCT {sql_name(key)}::VARCHAR AS id, {sql_name(label)}::VARCHAR AS label "
+        f"FROM {relation} WHERE {sql_name(label)} IS NOT NULL"
+    )
+    twice = db.execute("SELECT id FROM labels GROUP BY id HAVING count(*) > 1 ORDER BY id LIMIT 1").fetchall()
+    if twice:
+        raise DataError(f"{file}: the id {twice[0][0]!r} has more than one class in column {label!r}: keep one.")
+    names = sort_classes(name for (name,) in db.execute("SELECT DISTINCT label FROM labels").fetchall())
+    db.execute("CREATE TABLE classes AS SELECT unnest(?::VARCHAR[]) AS label, unnest(range(?))::INTEGER AS number",
+               [names, len(names)])  # fmt: skip
+    found = db.sql(
+        "SELECT coalesce(number, -1)::INTEGER AS number FROM nodes LEFT JOIN labels ON nodes.id::VARCHAR = labels.id "
+        "LEFT JOIN classes USING (label) ORDER BY node"
+    ).to_arrow_reader(CHUNK_BYTES // 4)
+    writer.create("node_label", np.int32, (nodes.count,))
+    known = 0
+    for batch in found:
+        numbers = batch.column(0).to_numpy()
+        known += int(np.count_nonzero(numbers >= 0))
+        writer.append("node_label", numbers)
+    if not known:
+        raise DataError(f"{file}: no id in column {key!r} is a node of the events, so no node has a class.")
+    return names
+
+
+def _label_columns(db: duckdb.DuckDBPyConnection, file: Path, relation: str, column: str | None) -> tuple[str, str]:
+    names = [name for name, *_ in db.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall() if name != FILE_COLUMN]
+    key = next((name for name in ID_COLUMNS if name in names), names[0])
+    others = [name for name in names if name != key]
+    if column is None and len(others) == 1:
+        return key, others[0]
+    if column is None or column not in others:
+        said = "which column holds the classes is not said" if column is None else f"there is no column {column!r}"
+        raise DataError(f"{file}: {said}; beside the id {key!r} it has {others}: give --node-label-column NAME.")
+    return key, column
+
+
+def _refuse_shared_ids(db: duckdb.DuckDBPyConnection, nodes: Nodes, what: str) -> None:
+    """Refuse what is told by id where an id may be a source and a destination."""
+    if nodes.num_sources is None:
+        return
+    both = "SELECT id FROM nodes GROUP BY id HAVING count(*) > 1"
+    shared = db.execute(f"SELECT count(*) FROM ({both})").fetchall()[0][0]
+    if shared:
+        raise DataError(
+            f"{what} do not go with this bipartite source: {shared} ids are both source and destination, "
+            f"and the {what.split()[-1]} do not say which is meant. Make the ids of the two sides different."
+        )
 
 
 def _from_array(db: duckdb.DuckDBPyConnection, table: np.ndarray) -> tuple[int, Iterator[np.ndarray]]:

@@ -145,6 +145,8 @@ def _in_words(part: str, place: str, row: dict[str, Any], staged: Staged, times:
         return f"{place}: the line holds no JSON object."
     if part == "edge_features":
         return f"{place}, {_feature_words(row, staged)}"
+    if part == "edge_classes":
+        return f"{place}, {_class_words(row, staged.columns.edge_classes)}"
     column = str(staged.source.edge_row if part == "edge_row" else getattr(staged.columns, part))
     value = row[column]
     if value is None:
@@ -213,6 +215,17 @@ def _id_words(value: Any, source: Source) -> str:
     if source.first_id is not None and number < source.first_id:
         return f"is out of range: ids of format {source.format} start at {source.first_id}"
     return "does not fit into 64 bits (for ids that are text, pass --ids text)"
+
+
+def _class_words(row: dict[str, Any], names: tuple[str, ...]) -> str:
+    if len(names) == 1:
+        found = "the list is missing" if row[names[0]] is None else f"{row[names[0]]} has a class that is missing"
+        return f"column {names[0]!r} (edge_classes): {found}; an event without classes has an empty list."
+    for name in names:
+        if _number(row[name]) not in (0, 1):
+            what = "is missing" if row[name] is None else "is not 0 or 1"
+            return f"column {name!r} (edge_classes): {_shown(row[name])} {what}."
+    return "column of edge classes cannot be read."
 
 
 def _feature_words(row: dict[str, Any], staged: Staged) -> str:

@@ -90,7 +90,7 @@ def prepare(
     staged = stage(db, rows, types, columns, reading.times, reading.ids, bipartite)
     progress("checking")
     dropped = check_rows(db, staged, reading.times, reading.on_error)
-    return Prepared(rows, columns, staged, number_nodes(db, staged, bipartite), dropped)
+    return Prepared(rows, staged.columns, staged, number_nodes(db, staged, bipartite), dropped)
 
 
 def find_files(source: str | Path | Sequence[str | Path] | None, query: str | None) -> list[Path]:

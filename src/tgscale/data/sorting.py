@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import duckdb
 import numpy as np
 
+from tgscale.data.event_classes import marks
 from tgscale.data.staging import Staged
 from tgscale.data.store import CHUNK_BYTES, StoreWriter
 from tgscale.data.stream import Split
@@ -36,16 +37,19 @@ def write_events(db: duckdb.DuckDBPyConnection, writer: StoreWriter, staged: Sta
     count = db.execute("SELECT count(*) FROM staged WHERE problem IS NULL").fetchall()[0][0]
     if count == 0:
         raise DataError(f"{', '.join(map(str, source.files)) or 'the query'}: no events left to import.")
-    _create_columns(writer, count, num_nodes, width, columns.label is not None)
+    flags = len(staged.classes.names) if staged.classes and staged.classes.several else 0
+    _create_columns(writer, count, num_nodes, width, columns.label is not None, flags)
     times: list[int] = []
     parts = np.zeros(3, np.int64)
-    for chunk in _sorted_chunks(db, staged, max(1024, CHUNK_BYTES // (4 * width + 40))):
+    for chunk in _sorted_chunks(db, staged, max(1024, CHUNK_BYTES // (4 * width + flags + 40))):
         if table is not None:
             writer.append("edge_features", np.asarray(table[chunk["edge_row"]], np.float32))
         elif width:
             writer.append("edge_features", np.stack([chunk[f"x{i}"] for i in range(width)], axis=1))
         for name in ("src", "dst", "time", *(["label"] if columns.label else [])):
             writer.append(name, chunk[name])
+        if flags:
+            writer.append("edge_classes", chunk["edge_classes"])
         if columns.split:
             _count_parts(parts, chunk["split"], chunk["time"])
         times = [times[0] if times else int(chunk["time"][0]), int(chunk["time"][-1])]
@@ -53,16 +57,18 @@ def write_events(db: duckdb.DuckDBPyConnection, writer: StoreWriter, staged: Sta
     return Written(count, width, times[0], times[1], Split(train, val, test) if columns.split else None)
 
 
-def _create_columns(writer: StoreWriter, events: int, num_nodes: int, width: int, label: bool) -> None:
+def _create_columns(writer: StoreWriter, events: int, num_nodes: int, width: int, label: bool, flags: int) -> None:
     node_id = np.dtype(np.int32 if num_nodes < 2**31 else np.int64)
     event_id = np.dtype(np.int32 if events < 2**31 else np.int64)
     index_bytes = 3 * events * (node_id.itemsize + event_id.itemsize) + 16 * num_nodes
-    writer.require(index_bytes + events * (2 * node_id.itemsize + 8 + 8 * label + 4 * width))
+    writer.require(index_bytes + events * (2 * node_id.itemsize + 8 + 8 * label + 4 * width + flags))
     writer.create("src", node_id, (events,))
     writer.create("dst", node_id, (events,))
     writer.create("time", np.int64, (events,))
     if label:
         writer.create("label", np.int64, (events,))
+    if flags:
+        writer.create("edge_classes", np.uint8, (events, flags))
     if width:
         writer.create("edge_features", np.float32, (events, width))
 
@@ -70,7 +76,7 @@ def _create_columns(writer: StoreWriter, events: int, num_nodes: int, width: int
 def _sorted_chunks(db: duckdb.DuckDBPyConnection, staged: Staged, rows: int):
     """Chunks of sorted rows, as arrays by column name."""
     wanted = ["s.node AS src", "d.node AS dst", "time"]
-    wanted += [role for role in ("label", "split") if getattr(staged.columns, role)]
+    wanted += [role for role in ("label", "split", "edge_classes") if getattr(staged.columns, role)]
     wanted.append("edge_row" if staged.source.edge_row else "staged.rowid AS edge_row")
     wanted += [f"x{i}" for i in range(staged.width)]
     result = db.sql(
@@ -78,7 +84,12 @@ def _sorted_chunks(db: duckdb.DuckDBPyConnection, staged: Staged, rows: int):
         "WHERE problem IS NULL ORDER BY time, staged.rowid"
     )
     for batch in result.to_arrow_reader(rows):
-        yield {name: batch.column(name).to_numpy() for name in batch.schema.names}
+        chunk = {name: batch.column(name) for name in batch.schema.names}
+        lists = chunk.pop("edge_classes", None)
+        arrays = {name: column.to_numpy() for name, column in chunk.items()}
+        if lists is not None and staged.classes is not None:
+            arrays["edge_classes"] = marks(lists, len(staged.classes.names))
+        yield arrays
 
 
 def _count_parts(counts: np.ndarray, split: np.ndarray, time: np.ndarray) -> None:

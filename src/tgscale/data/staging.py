@@ -1,19 +1,20 @@
 """Source rows as a typed DuckDB table that says of each row which column is wrong, if any.
 
 The table ``staged`` has ``src``, ``dst`` (BIGINT or VARCHAR), ``time`` (BIGINT, in the unit of the store), ``label``,
-``split``, ``edge_type``, ``until``, ``weight``, ``edge_row`` where the source has them, features ``x0, x1, ..``
-(FLOAT), and ``problem``: the part (``"src"``, ``"time"``, ..) of the first value that cannot be used, or NULL. Its
-``rowid`` is the order of the source.
+``split``, ``edge_type``, ``until``, ``weight``, ``edge_row``, ``edge_classes`` (BIGINT[]) where the source has them,
+features ``x0, x1, ..`` (FLOAT), and ``problem``: the part (``"src"``, ``"time"``, ..) of the first value that cannot be
+used, or NULL. Its ``rowid`` is the order of the source.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import duckdb
 
 from tgscale.data.edge_rows import MOST_RELATIONS
+from tgscale.data.event_classes import EventClasses, find_classes
 from tgscale.data.formats.source import Columns, Source, sql_name
 from tgscale.errors import ConfigError
 
@@ -55,6 +56,8 @@ class Staged:
         width: number of edge features that come as columns.
         list_width: the number of values in each list, when the features are one column of lists, else None.
         ids: ``"int"`` or ``"text"`` for ``src`` and for ``dst``.
+        classes: of the events, where they were asked for. One per event stands in ``label``, several in
+            ``edge_classes``.
     """
 
     source: Source
@@ -62,6 +65,7 @@ class Staged:
     width: int
     list_width: int | None
     ids: dict[str, str]
+    classes: EventClasses | None = None
 
 
 def stage(
@@ -86,6 +90,7 @@ def stage(
     """
     table = _Typing(db, source, types)
     kinds = _id_kinds(table, columns, source.ids if ids == "auto" else ids, bipartite)
+    classes, columns = _classes(table, columns)
     features, feature_check, list_width = _features(table, columns.edge_features)
     selected = {role: _id_sql(table, name, kinds[role]) for role, name in _roles(columns, "src", "dst")}
     selected |= {"time": _time_sql(table, str(columns.time), times)}
@@ -93,6 +98,8 @@ def stage(
         role: _integer_sql(table, name) for role, name in _roles(columns, "label", "split", "edge_type", "until")
     }
     selected |= {role: f"try_cast({table.sql(name)} AS FLOAT)" for role, name in _roles(columns, "weight")}
+    if classes is not None:
+        selected["edge_classes" if classes.several else "label"] = classes.sql
     if source.edge_row is not None:
         selected["edge_row"] = _integer_sql(table, source.edge_row)
     checks = {role: f"{role} IS NULL" for role in selected}
@@ -106,7 +113,23 @@ def stage(
     kept = ", ".join(name for name in selected if name != "bad_features")
     typed = f"SELECT {inner} FROM {source.relation}"
     db.execute(f"CREATE TABLE staged AS SELECT {kept}, CASE {cases} END AS problem FROM ({typed})")
-    return Staged(source, columns, len(features), list_width, kinds)
+    return Staged(source, columns, len(features), list_width, kinds, classes)
+
+
+def _classes(table: _Typing, columns: Columns) -> tuple[EventClasses | None, Columns]:
+    """The classes of the events, if any were asked for; a single class per event is its label."""
+    names = columns.edge_classes
+    if not names:
+        return None, columns
+    classes = find_classes(table.db, table.source.relation, names, len(names) == 1 and table.kind(names[0]) == "list")
+    if classes.several:
+        return classes, columns
+    if columns.label is not None:
+        raise ConfigError(
+            f"--label {columns.label} and --edge-classes {names[0]} were given, and both are the one class of an "
+            "event: give one of them."
+        )
+    return classes, replace(columns, label=names[0], edge_classes=())
 
 
 class _Typing:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -38,7 +38,7 @@ __all__ = [
 NODE_IDS = "node_ids.parquet"
 EVENT_COLUMNS = ("src", "dst", "time")
 INDEX_COLUMNS = ("tcsr_indptr", "tcsr_neighbor", "tcsr_event_id", "pairs_indptr", "pairs_partner", "pairs_event_id")
-OPTIONAL = ("label", "edge_features", "node_features")
+OPTIONAL = ("label", "edge_classes", "node_label", "edge_features", "node_features")
 READ_AT_RANDOM = {*INDEX_COLUMNS, "time", "edge_features", "node_features"}
 # Smaller columns keep the system's read-ahead, which soon has them in memory as a whole.
 LARGE_COLUMN = 256 << 20
@@ -70,6 +70,7 @@ def save_stream(stream: EventStream, path: str | Path, overwrite: bool = False) 
             num_sources=stream.num_sources,
             source_split=stream.source_split,
             source={"format": "memory"},
+            classes=stream.classes,
         )
 
 
@@ -99,6 +100,9 @@ def open_stream(path: str | Path, verify: bool = False) -> EventStream:
         time=columns["time"],
         num_nodes=meta["nodes"],
         label=columns.get("label"),
+        edge_classes=columns.get("edge_classes"),
+        node_label=columns.get("node_label"),
+        classes={column: tuple(names) for column, names in meta.get("classes", {}).items()},
         edge_features=columns.get("edge_features"),
         node_features=columns.get("node_features"),
         num_sources=meta["num_sources"],
@@ -176,6 +180,7 @@ class StoreWriter(DirectoryWriter):
         num_sources: int | None,
         source_split: Split | None,
         source: dict[str, Any],
+        classes: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         """Write everything out, with checksums and ``meta.json`` last."""
         shapes = self.shapes
@@ -190,6 +195,7 @@ class StoreWriter(DirectoryWriter):
                 "time_unit": time_unit,
                 "num_sources": num_sources,
                 "source_split": None if source_split is None else asdict(source_split),
+                "classes": {column: list(names) for column, names in (classes or {}).items()},
                 "source": source,
             }
         )
@@ -210,7 +216,8 @@ def writing(path: str | Path, overwrite: bool = False) -> Iterator[StoreWriter]:
 
 def _check_counts(path: Path, meta: dict[str, Any], columns: dict[str, np.ndarray]) -> None:
     events, nodes = meta["events"], meta["nodes"]
-    rows = dict.fromkeys(("src", "dst", "time", "label", "edge_features", "pairs_partner", "pairs_event_id"), events)
-    rows |= {"tcsr_indptr": nodes + 1, "pairs_indptr": nodes + 1, "node_features": nodes}
+    of_events = ("src", "dst", "time", "label", "edge_classes", "edge_features", "pairs_partner", "pairs_event_id")
+    rows = dict.fromkeys(of_events, events)
+    rows |= {"tcsr_indptr": nodes + 1, "pairs_indptr": nodes + 1, "node_features": nodes, "node_label": nodes}
     rows |= dict.fromkeys(("tcsr_neighbor", "tcsr_event_id"), len(columns["tcsr_neighbor"]))
     check_lengths(path, columns, rows)

@@ -5,7 +5,8 @@ A stream is a handful of NumPy columns (often memory-mapped, see :mod:`tgscale.d
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -51,6 +52,9 @@ class EventStream:
         edge_features: shape ``[E, F]``, float32, or None.
         node_features: shape ``[N, G]``, float32, or None.
         label: one integer per event, shape ``[E]``, or None.
+        edge_classes: which of ``L`` classes an event has, any number of them, shape ``[E, L]``, uint8, or None.
+        node_label: the class of each node, from 0, -1 where it is not known, shape ``[N]``, int32, or None.
+        classes: names of the classes of ``label``, ``edge_classes`` and ``node_label``, as far as they have names.
         num_sources: for a bipartite stream, sources are ``[0, num_sources)`` and destinations the rest; else None.
         source_split: the split that the source brought with it, or None.
         time_unit: what one step of ``time`` is: ``"s"``, ``"ms"``, ``"us"``, ``"ns"``, or ``"step"``.
@@ -70,6 +74,9 @@ class EventStream:
     time_unit: str = "s"
     name: str = "events"
     path: Path | None = None
+    edge_classes: np.ndarray | None = None
+    node_label: np.ndarray | None = None
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     stored_tcsr: TCSR | None = None
     stored_pairs: PairIndex | None = None
 
@@ -84,6 +91,8 @@ class EventStream:
         edge_features: np.ndarray | None = None,
         node_features: np.ndarray | None = None,
         label: np.ndarray | None = None,
+        edge_classes: np.ndarray | None = None,
+        node_label: np.ndarray | None = None,
         num_sources: int | None = None,
         time_unit: str = "s",
         name: str = "events",
@@ -97,7 +106,13 @@ class EventStream:
         src, dst, time = np.asarray(src), np.asarray(dst), np.asarray(time)
         if len(src) == 0:
             raise DataError("no events given: src is empty. A stream needs at least one event.")
-        for name_, column in (("dst", dst), ("time", time), ("edge_features", edge_features), ("label", label)):
+        for name_, column in (
+            ("dst", dst),
+            ("time", time),
+            ("edge_features", edge_features),
+            ("label", label),
+            ("edge_classes", edge_classes),
+        ):
             if column is not None and len(column) != len(src):
                 raise DataError(f"{name_} has {len(column)} rows, src has {len(src)}: give one row per event.")
         if not (np.issubdtype(time.dtype, np.integer)):
@@ -110,6 +125,8 @@ class EventStream:
             raise DataError(f"node ids must lie in [0, {num_nodes}); found {min(src.min(), dst.min())} to {highest}.")
         if node_features is not None and len(node_features) != num_nodes:
             raise DataError(f"node_features has {len(node_features)} rows for {num_nodes} nodes: give one per node.")
+        if node_label is not None and len(node_label) != num_nodes:
+            raise DataError(f"node_label has {len(node_label)} rows for {num_nodes} nodes: give one per node.")
         for name_, table in (("edge_features", edge_features), ("node_features", node_features)):
             if table is not None and not np.isfinite(table).all():
                 bad = int(np.argwhere(~np.isfinite(np.asarray(table)).reshape(len(table), -1).all(axis=1))[0, 0])
@@ -124,6 +141,10 @@ class EventStream:
             edge_features=None if edge_features is None else np.ascontiguousarray(edge_features[order], np.float32),
             node_features=None if node_features is None else np.ascontiguousarray(node_features, np.float32),
             label=None if label is None else np.asarray(label)[order],
+            edge_classes=None
+            if edge_classes is None
+            else np.ascontiguousarray(np.asarray(edge_classes)[order], np.uint8),
+            node_label=None if node_label is None else np.asarray(node_label, np.int32),
             num_sources=num_sources,
             time_unit=time_unit,
             name=name,

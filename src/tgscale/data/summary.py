@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from tgscale.data.files import scanning
-from tgscale.data.stream import EventStream, Split, mark_nodes
+from tgscale.data.stream import MARK_EVENTS, EventStream, Split, mark_nodes
 
 PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 # Times below this many seconds (1980-01-01) count from the data's own start rather than from 1970.
@@ -33,6 +33,9 @@ def summarize(stream: EventStream, split: Split | None = None) -> dict[str, Any]
         * ``name``, ``events``, ``nodes``, ``active_nodes`` (with an event), ``sources``, ``destinations`` (distinct),
           ``bipartite``, ``self_loops``, ``pairs`` (distinct, unordered), ``edge_dim``, ``node_dim``
         * ``label``: None, or ``distinct`` and ``nonzero_share``
+        * ``edge_classes``: None, or the number of ``classes``, ``per_event`` (their mean number) and ``without`` (share
+          of events that have none)
+        * ``node_label``: None, or the number of ``classes`` and of ``labelled`` nodes
         * ``time``: ``unit``, ``first``, ``last``, ``span`` in steps; ``span_text`` and, where the times are dates,
           ``first_date`` and ``last_date`` (UTC, else None)
         * ``ties``: ``distinct_times``, ``shared_share`` (events that share their time with another), ``largest``
@@ -68,6 +71,8 @@ def _summarize(stream: EventStream, split: Split) -> dict[str, Any]:
         "edge_dim": stream.edge_dim,
         "node_dim": stream.node_dim,
         "label": _describe_label(stream.label),
+        "edge_classes": _describe_classes(stream.edge_classes),
+        "node_label": _describe_node_label(stream.node_label),
         "time": describe_time(int(stream.time[0]), int(stream.time[-1]), stream.time_unit),
         "ties": _describe_ties(stream),
         "degree": _describe_degree(degree[degree > 0]),
@@ -81,6 +86,23 @@ def _describe_label(label: np.ndarray | None) -> dict[str, Any] | None:
     if label is None:
         return None
     return {"distinct": len(np.unique(label)), "nonzero_share": float(np.count_nonzero(label) / len(label))}
+
+
+def _describe_classes(marks: np.ndarray | None) -> dict[str, Any] | None:
+    if marks is None:
+        return None
+    total = without = 0
+    for first in range(0, len(marks), MARK_EVENTS):
+        counts = marks[first : first + MARK_EVENTS].sum(axis=1, dtype=np.int64)
+        total, without = total + int(counts.sum()), without + int(np.count_nonzero(counts == 0))
+    return {"classes": marks.shape[1], "per_event": total / len(marks), "without": without / len(marks)}
+
+
+def _describe_node_label(label: np.ndarray | None) -> dict[str, Any] | None:
+    if label is None:
+        return None
+    known = label[label >= 0]
+    return {"classes": len(np.unique(known)), "labelled": len(known)}
 
 
 def describe_time(first: int, last: int, unit: str) -> dict[str, Any]:
@@ -218,7 +240,7 @@ def describe_storage(path: Path | None, columns: dict[str, np.ndarray | None]) -
 
 
 def _columns(stream: EventStream) -> dict[str, np.ndarray | None]:
-    names = ("src", "dst", "time", "edge_features", "node_features", "label")
+    names = ("src", "dst", "time", "edge_features", "node_features", "label", "edge_classes", "node_label")
     columns = {name: getattr(stream, name) for name in names}
     columns |= {f"tcsr_{name}": array for name, array in vars(stream.tcsr).items()}
     columns |= {f"pairs_{name}": array for name, array in vars(stream.pairs).items()}
@@ -255,6 +277,10 @@ def _stream_table(summary: dict[str, Any]) -> Table:
     table.add_row("features", f"{summary['edge_dim']} per edge, {summary['node_dim']} per node")
     labels = "none" if label is None else f"{label['distinct']} values, {percent(label['nonzero_share'])} not 0"
     table.add_row("labels", labels)
+    if marks := summary["edge_classes"]:
+        table.add_row("classes of events", f"{marks['classes']:,}, {marks['per_event']:.2f} per event")
+    if nodes := summary["node_label"]:
+        table.add_row("classes of nodes", f"{nodes['classes']:,}, known of {nodes['labelled']:,} nodes")
     table.add_section()
     for end in ("first", "last"):
         date = time[f"{end}_date"]

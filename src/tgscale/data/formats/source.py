@@ -19,6 +19,7 @@ class Columns:
         src, dst, time, label: names of columns.
         split: name of a column that holds 0 (train), 1 (val) or 2 (test).
         edge_features: names or patterns such as ``f*``.
+        edge_classes: one column of classes or of lists of them, or several of 0 and 1; names or patterns.
         weight, edge_type: names of columns; for snapshots. A weight of ``"auto"`` is a column ``weight``, if any.
         until: name of the column of the last snapshot in which an edge stands, when ``time`` is the first.
     """
@@ -32,6 +33,7 @@ class Columns:
     weight: str | None = None
     edge_type: str | None = None
     until: str | None = None
+    edge_classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
