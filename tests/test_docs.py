@@ -72,6 +72,7 @@ def help_of(command: tuple[str, ...]) -> str:
 COMMANDS = [
     ("data", "generate", "stream"), ("data", "generate", "snapshots"), ("data", "import"), ("data", "info"), ("train",),
     ("evaluate",), ("plan",), ("explain",), ("simulate",),
+    ("report",),
 ]  # fmt: skip
 
 

@@ -1,0 +1,108 @@
+"""The result: each run's test metrics beside the rules on the same events, and beside what is published."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tgscale.report.bars import Bar, bars_figure
+from tgscale.report.drawing import Drawing
+from tgscale.report.palette import OTHER, QUIET, SERIES
+from tgscale.report.published import Published, published
+from tgscale.report.runs import Run, lower_is_better, numbers
+from tgscale.report.section import Section, Table, number
+
+RULES_SHOWN, PUBLISHED_SHOWN = 4, 6
+
+
+def result(runs: Sequence[Run]) -> Section:
+    """A table and bars per data set and task."""
+    section = Section("result", "Result")
+    for run in runs:
+        if not run.finished:
+            section.missing.append(f"{run.name} has no result.json: it is still going, or was cut short.")
+    of_data: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        if run.test:
+            of_data.setdefault((run.data, str(run.result.get("task", ""))), []).append(run)
+    for number_of_set, ((data, task), group) in enumerate(of_data.items()):
+        _compare(section, data, task, group, list(runs), number_of_set)
+    section.lead = "On the test part. Rules need no training, and are scored on the same events and negatives."
+    return section
+
+
+def _compare(section: Section, data: str, task: str, group: list[Run], runs: list[Run], place: int) -> None:
+    metric = group[0].metric or next(iter(group[0].test))
+    protocols = {str(run.result.get("protocol", {}).get("name", "")) for run in group}
+    protocol = protocols.pop() if len(protocols) == 1 else ""
+    rules = {name: numbers(values) for name, values in group[0].result.get("baselines", {}).items()}
+    papers = published(data, protocol, metric) if group[0].kind == "stream" else []
+    columns = list(dict.fromkeys(name for run in group for name in run.test))
+    names = [_label(run, runs) for run in group]
+    rows = [
+        [name, *(number(run.test.get(column)) for column in columns)] for name, run in zip(names, group, strict=True)
+    ]
+    rows += [[f"rule: {name}", *(number(values.get(column)) for column in columns)] for name, values in rules.items()]
+    words = f"{data}: {task}" + (f", {protocol}" if protocol and protocol != task else "")
+    heads = [_column(name) for name in columns]
+    section.tables.append(Table(["", *heads], rows, set(range(len(group))), words))
+    if papers:
+        section.tables.append(_table_of_papers(papers, metric, data))
+    bars = _bars(group, names, runs, rules, papers, metric)
+    arrow = "lower is better" if lower_is_better(metric) else "higher is better"
+    section.drawings.append(
+        Drawing(f"result-{place}", f"{data}: test {metric}, {arrow}", bars_figure(bars), _about(group, bool(papers)))
+    )
+    section.figures[f"{data}: {task}"] = {
+        "metric": metric,
+        "protocol": protocol,
+        "runs": {run.name: run.test for run in group},
+        "rules": rules,
+        "published": [paper._asdict() for paper in papers],
+    }
+
+
+def _label(run: Run, runs: Sequence[Run]) -> str:
+    return run.model if len(runs) == 1 else f"{run.name} ({run.model})"
+
+
+def _column(name: str) -> str:
+    return name.replace("mrr_new_nodes", "mrr, new nodes").replace("_", " ")
+
+
+def _bars(
+    group: list[Run],
+    names: list[str],
+    runs: list[Run],
+    rules: dict[str, dict[str, float]],
+    papers: list[Published],
+    metric: str,
+) -> list[Bar]:
+    sign = -1 if lower_is_better(metric) else 1
+    bars = [
+        Bar(name, run.test[metric], SERIES[runs.index(run) % len(SERIES)], number(run.test[metric]))
+        for name, run in zip(names, group, strict=True)
+        if metric in run.test
+    ]
+    of_rules = sorted(((v[metric], n) for n, v in rules.items() if metric in v), key=lambda each: -sign * each[0])
+    bars += [Bar(f"rule: {name}", value, QUIET, number(value)) for value, name in of_rules[:RULES_SHOWN]]
+    of_papers = sorted(papers, key=lambda each: -sign * each.value)[:PUBLISHED_SHOWN]
+    bars += [Bar(f"published: {each.system}", each.value, OTHER, number(each.value)) for each in of_papers]
+    return bars
+
+
+def _table_of_papers(papers: list[Published], metric: str, data: str) -> Table:
+    rows = [[each.system, number(each.value), each.source] for each in papers]
+    return Table(["system", metric, "source"], rows, caption=f"Published on {data}", words=True)
+
+
+def _about(group: list[Run], papers: bool) -> str:
+    said = group[0].result.get("protocol", {})
+    parts = []
+    if "negatives" in said:
+        parts.append(f"{said['negatives']} negatives from {said.get('population', '?')}")
+    if "ties" in said:
+        parts.append(f"ties count {said['ties']}")
+    if papers:
+        parts.append("published figures are of other budgets, features and seeds, and may count ties for the model")
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}." if text else ""

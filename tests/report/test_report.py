@@ -1,0 +1,198 @@
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from tgscale.errors import RunError
+from tgscale.report.palette import THEMES
+from tgscale.report.report import make_report
+from tgscale.report.runs import lower_is_better, read_runs
+from tgscale.report.sections.degree import bins_of
+
+
+class Page(HTMLParser):
+    """The page's words, and what it refers to; every element is closed in order."""
+
+    VOID = ("meta", "link", "br", "hr", "img", "input")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.references: list[str] = []
+        self.ids: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in self.VOID:
+            self.open.append(tag)
+        for name, value in attrs:
+            if name in ("href", "src", "xlink:href", "action"):
+                self.references.append(value)
+            if name == "id":
+                self.ids.append(value)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if data.strip():
+            self.words.append(data.strip())
+
+
+def test_the_page_says_what_the_runs_say(runs):
+    page = Page(make_report(runs).html())
+    metrics = ("0.5000", "0.7000", "0.6000", "rule: recency", "DistTGL 1x1x1", "0.8354", "1.2000")
+    for word in (*metrics, "layout 2x1x2", "train.lr", "0.5", "imbalance of the devices", "S: a note"):
+        assert word in page.words, word
+    assert any("c has no result.json" in word.lower() for word in page.words)
+
+
+def test_the_page_needs_nothing_from_elsewhere_and_its_ids_are_unique(runs):
+    text = make_report(runs).html()
+    page = Page(text)
+    assert {reference for reference in page.references if not reference.startswith(("#", "data:,"))} == set()
+    assert len(page.ids) == len(set(page.ids))
+    assert {reference[1:] for reference in page.references if reference.startswith("#")} <= set(page.ids)
+    assert set(re.findall(r"url\(#([^)]*)\)", text)) <= set(page.ids)
+    assert "<script" not in text
+    for address in re.findall(r"https?://[^\s\"'<]+", text):
+        assert address.startswith("http://www.w3.org/"), address  # names of namespaces
+
+
+def test_figures_on_the_page_have_the_colours_of_the_theme(runs):
+    text = make_report(runs).html()
+    drawings = "".join(re.findall(r"<svg.*?</svg>", text, re.S))
+    for name, (light, _, _) in THEMES.items():
+        assert light not in drawings, f"{name} is {light} in both themes"
+    used = set(re.findall(r"var\(--([\w-]+)\)", text)) - {"w", "font"}
+    assert used <= set(THEMES)
+    assert {"ink", "grid", "c0", "nn"} <= used
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", 'a"onload="b', "&amp;"])
+def test_names_are_words_and_no_markup(tmp_path, name, make_run):
+    run = make_run(tmp_path / "run", data=name.replace("/", ""))
+    text = make_report([run]).html()
+    Page(text)
+    assert "<script" not in text
+    assert 'onload="b' not in text
+
+
+def test_figures_as_values(runs):
+    figures = json.loads(json.dumps(make_report(runs).figures()))
+    assert [(run["name"], run["metric"], run["finished"]) for run in figures["runs"]] == [
+        ("a", "mrr", True), ("b", "mrr", True), ("c", "mrr", False), ("s", "rmse", True),
+    ]  # fmt: skip
+    result = figures["result"]["wikipedia: link prediction"]
+    assert result["runs"] == {"a": {"mrr": 0.5, "ap": 0.9, "auc": 0.8}, "b": {"mrr": 0.7, "ap": 0.9, "auc": 0.8}}
+    assert {
+        "data": "wikipedia",
+        "protocol": "mrr49",
+        "metric": "mrr",
+        "system": "DistTGL 1x1x8",
+        "value": 0.83,
+    }.items() <= (next(each for each in result["published"] if each["system"] == "DistTGL 1x1x8").items())
+    assert figures["degree"]["a"]["destination"]["0"] == {"events": 150, "mrr": 0.5}
+    assert figures["degree"]["a"]["new nodes"] == {"events": 30, "mrr": 0.5}
+    assert figures["captured"]["b"] == json.loads((runs[0] / "result.json").read_text())["captured"]
+    (step, *_) = figures["time"]["a"]["seconds_per_step"]
+    assert step == pytest.approx(
+        {"total": 0.1, "forward": 0.04, "backward": 0.03, "read memory": 0.01, "everything else": 0.02}
+    )
+    assert figures["time"]["a"]["beside"] == pytest.approx({"sample": 0.02})
+    assert figures["layout"]["a"]["layout"] == "2x1x2"
+    assert figures["layout"]["s"]["imbalance"] == [1.2, 1.1]
+    assert figures["timeline"]["a"]["lanes"]["trainer 0"]["backward"] == pytest.approx(3 * 4.0)
+    assert len(figures["curves"]["c"]) == 3
+    assert any("b has no test_scores.npz" in each for each in figures["missing"]["degree"])
+
+
+def test_published_figures_stand_beside_runs_of_that_protocol_alone(tmp_path, make_run):
+    run = make_run(tmp_path / "run")
+    file = run / "result.json"
+    result = json.loads(file.read_text())
+    result["protocol"]["name"] = "mine"
+    file.write_text(json.dumps(result))
+    assert make_report([run]).figures()["result"]["wikipedia: link prediction"]["published"] == []
+
+
+def test_drawings_as_files(runs, tmp_path):
+    files = make_report(runs).save_figures(tmp_path / "figures")
+    assert sorted(files) == sorted((tmp_path / "figures").iterdir())
+    assert {file.suffix for file in files} == {".svg", ".png"}
+    names = {file.stem for file in files}
+    assert {
+        "result-0",
+        "curves-val_mrr-epoch",
+        "degree-source",
+        "captured-1",
+        "time-0",
+        "schedule-1",
+        "timeline-0",
+    } <= names
+    assert len(names) * 2 == len(files)
+    for file in files:
+        if file.suffix == ".png":
+            assert imread(file)[0, 0].tolist() == [1, 1, 1, 1]
+        else:
+            assert "var(--" not in file.read_text()
+
+
+def test_a_run_with_a_config_alone_has_a_report(tmp_path, make_run):
+    run = make_run(tmp_path / "run", None)
+    (run / "metrics.jsonl").unlink()
+    page = Page(make_report([run]).html())
+    assert any("has no validation yet" in word for word in page.words)
+    assert any("has no timeline.json: train with --profile" in word for word in page.words)
+
+
+def test_runs_of_one_name_are_told_apart(tmp_path, make_run):
+    paths = [make_run(tmp_path / name / "run") for name in "xy"]
+    assert [run.name for run in read_runs(paths)] == ["x/run", "y/run"]
+
+
+def test_what_is_no_run_or_damaged_is_refused(tmp_path, make_run):
+    run = make_run(tmp_path / "run")
+    with pytest.raises(RunError, match="not a run directory"):
+        make_report([tmp_path])
+    with pytest.raises(RunError, match="given twice"):
+        make_report([run, tmp_path / "." / "run"])
+    for file, text in (("result.json", "{"), ("timeline.json", "[]"), ("test_scores.npz", "no zip")):
+        damaged = tmp_path / f"damaged-{file}"
+        shutil.copytree(run, damaged)
+        (damaged / file).write_text(text)
+        with pytest.raises(RunError, match=file):
+            make_report([damaged])
+
+
+def test_nothing_is_unpickled(tmp_path, make_run):
+    run = make_run(tmp_path / "run")
+    np.savez(run / "test_scores.npz", rank=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(RunError, match=r"test_scores\.npz cannot be read"):
+        make_report([run])
+
+
+def test_bins_of_degrees():
+    values = bins_of(np.array([0, 1, 3, 3, 4, 5000]), np.array([1, 2, 4, 4, 1, 2], np.float32))
+    assert values == [(1, 1.0), (3, pytest.approx(1 / 3)), (1, 1.0), (0, None), (0, None), (0, None), (1, 0.5)]
+
+
+@pytest.mark.parametrize(("metric", "lower"), [("mrr", False), ("rmse", True), ("val_mae", True), ("f1_micro", False)])
+def test_which_way_a_metric_is_good(metric, lower):
+    assert lower_is_better(metric) == lower
+
+
+def test_equal_runs_make_equal_pages(tmp_path, make_snapshot_run):
+    run = make_snapshot_run(tmp_path / "run")
+    assert make_report([run]).html() == make_report([run]).html()
