@@ -49,6 +49,12 @@ def test_evaluate_prints_json(monkeypatch, data, capsys):
     assert printed["split"] == "val"
     assert printed["protocol"]["negatives"] == 1
     assert printed["baselines"]["recency"]["mrr_new_nodes"] is not None
+    options = ("--protocol", "ap-dyglib", "--negatives", "historical", "--batch-size", "30", "--seed", "4")
+    assert run(monkeypatch, "evaluate", "a", *options, "--json") == 0
+    protocol = json.loads(capsys.readouterr().out)["protocol"]
+    assert [protocol[key] for key in ("name", "draw", "batch_size", "seed")] == ["ap-dyglib", "historical", 30, 4]
+    assert run(monkeypatch, "evaluate", "a", "--protocol", "tgb", "--negatives-per-event", "12", "--quiet") == 0
+    assert "hits@10" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -65,6 +71,7 @@ def test_evaluate_prints_json(monkeypatch, data, capsys):
         (["train", "--data", "data", "--run", "data"], 5, ["is not empty"]),
         (["train", "--resume", "a", "--seed", "1"], 2, ["leave out --seed"]),
         (["train", "--resume", "nothing"], 5, ["is not a run directory"]),
+        (["train", "--data", "data", "--run", "a", "--eval.negatives-from", "x"], 2, ["for the protocol tgb"]),
         (["evaluate", "nothing"], 5, ["is not a run directory"]),
     ],
 )

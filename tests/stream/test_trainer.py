@@ -102,10 +102,13 @@ def test_result_has_what_it_promises(config):
     assert result["protocol"] == {
         "name": "mrr49",
         "negatives": 49,
+        "draw": "random",
         "population": "destinations",
         "population_size": 15,
         "exclude_own": False,
-        "ties": trainer_module.TIES,
+        "ties": trainer_module.TIES["half"],
+        "average": "over all events",
+        "batches_from": "the start of the part",
         "batch_size": 20,
         "seed": 0,
     }
@@ -128,6 +131,21 @@ def test_evaluate_repeats_the_result(config):
     one = evaluate(config.run, protocol="ap", quiet=True)
     assert one["protocol"]["negatives"] == 1
     assert one["metrics"]["mrr"] > result["test"]["mrr"]  # one competitor instead of 49
+    tgb = evaluate(config.run, "val", protocol="tgb", negatives_per_event=9, batch_size=7, quiet=True)
+    assert (tgb["protocol"]["negatives"], tgb["protocol"]["batch_size"]) == (9, 7)
+    assert 0 < tgb["metrics"]["hits@10"] <= 1
+    with pytest.raises(ConfigError, match="draws from the population all"):
+        evaluate(config.run, protocol="ap-tgl", population="destinations")
+
+
+@pytest.mark.parametrize(("protocol", "negatives"), [("ap-tgl", None), ("ap-dyglib", "inductive"), ("tgb", None)])
+def test_a_run_on_another_protocol_is_repeated_by_evaluate(config, protocol, negatives):
+    options = {"eval__protocol": protocol, "eval__negatives": negatives, "eval__split": "times"}
+    result = train_stream(replace(config, train__epochs=1, **options))
+    again = evaluate(config.run, quiet=True)
+    assert again["metrics"] == result["test"]
+    assert again["protocol"] == result["protocol"]
+    assert result["protocol"]["name"] == protocol
 
 
 def test_evaluate_refuses_what_it_does_not_know(config, tmp_path):
@@ -136,7 +154,7 @@ def test_evaluate_refuses_what_it_does_not_know(config, tmp_path):
     with pytest.raises(RunError, match="not a run directory"):
         evaluate(tmp_path / "nothing")
     train_stream(replace(config, train__epochs=1))
-    with pytest.raises(ConfigError, match="choose mrr49 or ap"):
+    with pytest.raises(ConfigError, match="choose one of mrr49"):
         evaluate(config.run, protocol="mrr50")
 
 

@@ -16,6 +16,8 @@ from tgscale.stream.trainer import evaluate
 from tgscale.train.config_io import parse
 from tgscale.train.rundir import RunDirectory
 
+EVAL_OPTIONS = ("negatives", "negatives_from", "negatives_per_event", "population", "batch_size", "seed")
+
 
 @dataclass
 class EvaluateCommand:
@@ -25,8 +27,21 @@ class EvaluateCommand:
     """Run directory."""
     split: Literal["val", "test"] = "test"
     """Which part of the stream."""
-    protocol: Literal["mrr49", "ap"] | None = None
-    """mrr49: against 49 random destinations. ap: against one. As in training unless given."""
+    protocol: Literal["mrr49", "mrr49-optimistic", "ap", "ap-tgl", "ap-pyg", "ap-dyglib", "tgb"] | None = None
+    """mrr49: against 49 random destinations. ap: against one; ap-tgl, ap-pyg, ap-dyglib: by the exact rule of that
+    project. tgb: against TGB's negatives. As in training unless given."""
+    negatives: Literal["random", "historical", "inductive"] | None = None
+    """Kind of negatives, as --eval.negatives of training. The protocol's own unless given."""
+    negatives_from: Path | None = None
+    """Folder with TGB's files of negatives."""
+    negatives_per_event: int | None = None
+    """As the protocol says unless given."""
+    population: Literal["destinations", "all", "range"] | None = None
+    """Where random negatives come from, unless the protocol says."""
+    batch_size: int | None = None
+    """Events per batch. As in training unless given."""
+    seed: int | None = None
+    """Seed of the negatives. As in training unless given."""
     device: str | None = None
     """As in training unless given."""
     json: bool = False
@@ -41,7 +56,9 @@ def main(argv: list[str]) -> None:
     if "partition" in RunDirectory.read_config(command.run):
         _evaluate_snapshots(command)
         return
-    result = evaluate(command.run, command.split, command.protocol, command.device, command.quiet or command.json)
+    quiet = command.quiet or command.json
+    options = {name: getattr(command, name) for name in EVAL_OPTIONS}
+    result = evaluate(command.run, command.split, command.protocol, command.device, quiet, **options)
     if command.json:
         print(json.dumps(result, indent=1))
     else:
@@ -49,8 +66,10 @@ def main(argv: list[str]) -> None:
 
 
 def _evaluate_snapshots(command: EvaluateCommand) -> None:
-    if command.protocol:
-        raise ConfigError("--protocol is for event streams, and this run is on snapshots: leave it out.")
+    for name in ("protocol", *EVAL_OPTIONS):
+        if getattr(command, name) is not None:
+            flag = name.replace("_", "-")
+            raise ConfigError(f"--{flag} is for event streams, and this run is on snapshots: leave it out.")
     quiet = command.quiet or command.json
     result = evaluate_snapshots(command.run, command.split, command.device, quiet)
     if command.json:

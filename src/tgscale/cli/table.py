@@ -90,9 +90,10 @@ def print_metrics(
     split: str, metrics: dict[str, Any], baselines: dict[str, dict[str, Any]], protocol: dict[str, Any]
 ) -> None:
     """Metrics of the model and of the rules on the same negatives."""
-    columns: list[str] = [name for name in ("mrr", "mrr_new_nodes", "ap", "auc") if name in metrics]
+    columns: list[str] = [name for name in ("mrr", "mrr_new_nodes", "hits@10", "ap", "auc") if name in metrics]
+    draw = "" if protocol.get("draw", "random") == "random" else f" {protocol['draw']}"
     table = Table(
-        title=f"{split}: {protocol['name']}, {protocol['negatives']} negatives from {protocol['population']}",
+        title=f"{split}: {protocol['name']}, {protocol['negatives']}{draw} negatives from {protocol['population']}",
         title_justify="left",
     )
     table.add_column("")
@@ -101,7 +102,8 @@ def print_metrics(
     for name, values in {"tgn": metrics, **baselines}.items():
         table.add_row(name, *(_number(values.get(column)) for column in columns), style="bold" if name == "tgn" else "")
     Console().print(table)
-    if not protocol["exclude_own"] and protocol["population_size"] < 10 * protocol["negatives"]:
+    size = protocol["population_size"]
+    if size is not None and not protocol["exclude_own"] and size < 10 * protocol["negatives"]:
         print(
             f"note: {protocol['negatives']} negatives from {protocol['population_size']} nodes often hit the true "
             "destination, which counts as a tie and caps the MRR; --eval.exclude-own leaves it out."

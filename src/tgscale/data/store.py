@@ -32,7 +32,7 @@ from tgscale.errors import StoreError
 
 __all__ = [
     "CHUNK_BYTES", "META", "NODE_IDS", "StoreWriter", "check_target", "disk_full", "fingerprint", "kind_of",
-    "lookup_nodes", "open_stream", "read_meta", "save_stream", "writing",
+    "lookup_nodes", "open_stream", "read_meta", "save_stream", "source_ids", "writing",
 ]  # fmt: skip
 
 NODE_IDS = "node_ids.parquet"
@@ -152,6 +152,18 @@ def lookup_nodes(path: str | Path, ids: list[Any], side: str | None = None) -> n
             {"ids": [str(i) for i in ids], "file": str(Path(path) / NODE_IDS), "first": first, "last": last},
         ).fetchall()
     return np.array([-1 if node is None else node for (node,) in rows], np.int64)
+
+
+def source_ids(path: str | Path) -> np.ndarray | None:
+    """The id that each node had in the source, ``[N]``, int64 or text; None where they were dense.
+
+    (Dense ids are the nodes themselves, but for a bipartite stream's destinations, which begin at ``num_sources``.)
+    """
+    if NODE_IDS not in read_meta(path)["files"]:
+        return None
+    with duckdb.connect() as db:
+        column = db.execute("SELECT id FROM read_parquet($file) ORDER BY node", {"file": str(Path(path) / NODE_IDS)})
+        return column.fetchnumpy()["id"]
 
 
 def _side_range(path: str | Path, meta: dict[str, Any], side: str | None) -> tuple[int, int]:

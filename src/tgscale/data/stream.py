@@ -179,16 +179,31 @@ class EventStream:
         """The distinct destination nodes of the whole stream, sorted, int64."""
         return np.flatnonzero(mark_nodes(self.num_nodes, self.dst))
 
-    def split(self, val: float = 0.15, test: float = 0.15) -> Split:
+    def split(self, val: float = 0.15, test: float = 0.15, by: str = "events") -> Split:
         """Split by time: the last ``test`` of the events, the ``val`` before them, and the rest to train on.
 
-        A split that the source brought with it takes precedence. Borders are event ids, so events of one time may
-        fall on both sides of a border.
+        A split that the source brought with it takes precedence. Borders are event ids.
+
+        Args:
+            val, test: shares of the events.
+            by: ``"events"``: exactly at these shares, so events of one time may fall on both sides of a border.
+                ``"times"``: at the times that are those quantiles of all events' times (linearly interpolated), events
+                of that very time belonging to the earlier part, as TGN, DyGLib and TGB split.
         """
         if self.source_split is not None:
             return self.source_split
         n = self.num_events
+        if by == "times":
+            borders = [np.searchsorted(self.time, self._quantile(q), side="right") for q in (1 - val - test, 1 - test)]
+            return Split(train=int(borders[0]), val=int(borders[1]), test=n)
         return Split(train=int(n * (1 - val - test) + 1e-9), val=int(n * (1 - test) + 1e-9), test=n)
+
+    def _quantile(self, share: float) -> float:
+        """``np.quantile`` of the times, which are sorted already."""
+        place = share * (self.num_events - 1)
+        low = int(place)
+        near = self.time[low : low + 2].astype(np.float64)
+        return float(np.quantile(near, place - low)) if len(near) == 2 else float(near[0])
 
     def new_nodes(self, split: Split) -> np.ndarray:
         """Mask ``[N]`` of the nodes that no training event touches (the inductive metrics count their events)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,7 @@ from tgscale.graph.unique import Compactor
 from tgscale.memory.local import MemoryRows
 from tgscale.nn.pair_encoding import PairEncoder
 from tgscale.stream.negatives import NegativeSampler
+from tgscale.stream.protocol.negatives import Drawn
 
 _BLOCK = "block."
 
@@ -38,12 +40,14 @@ class Batch:
     Attributes:
         event: their ids, ``[B]``.
         block: the roots to embed.
-        source: root of each event's source, ``[B]``.
+        source: root of each event's source, ``[B]``. Where negatives are whole edges, every candidate is a row of its
+            own: source, candidate and pair features then have ``B (1 + n)`` rows, of one candidate each.
         candidate: root of each candidate, ``[B, 1 + n]``; column 0 is the true destination.
         pair_features: ``[B, 1 + n, PAIR_DIM]``, or None.
         source_slot, destination_slot: rows of ``block.nodes`` of each event's ends, ``[B]``.
         features: edge features of the distinct events of the block, ``[M, F]``, M at least 1; None unless sliced.
         feature_row: row of ``features`` of each neighbor, ``[R, k]``, -1 where there is none; None unless sliced.
+        there: False where a candidate only fills a row up, ``[B, 1 + n]``; None where none does.
     """
 
     event: Tensor
@@ -55,6 +59,12 @@ class Batch:
     destination_slot: Tensor
     features: Tensor | None = None
     feature_row: Tensor | None = None
+    there: Tensor | None = None
+
+    def by_event(self, logits: Tensor) -> Tensor:
+        """Scores of the batch's rows as scores of each event's candidates, ``[B, 1 + n]``; -inf for one not there."""
+        logits = logits.view(len(self.event), -1)
+        return logits if self.there is None else logits.masked_fill(~self.there, -math.inf)
 
     def inputs(self, edge_features: Tensor) -> tuple[Block, Tensor]:
         """Block and edge features to embed it with, sliced or not.
@@ -218,21 +228,29 @@ class BatchBuilder:
         self, event: Tensor, num_negatives: int, seed: int, exclude_own: bool = True, with_pairs: bool = True
     ) -> Batch:
         """The batch of some events, ``[B]``, each against ``num_negatives`` negatives drawn with ``seed``."""
-        B, C = len(event), 1 + num_negatives
+        negative = self.negatives.draw(event, self.dst[event].long(), num_negatives, seed, exclude_own)
+        return self.against(event, Drawn(negative), with_pairs)
+
+    def against(self, event: Tensor, drawn: Drawn, with_pairs: bool = True) -> Batch:
+        """The batch of some events, ``[B]``, against negatives that were drawn already."""
         src, dst, time = self.src[event].long(), self.dst[event].long(), self.time[event]
-        negative = self.negatives.draw(event, dst, num_negatives, seed, exclude_own)
-        candidates = torch.cat([dst[:, None], negative], dim=1)
+        candidates = torch.cat([dst[:, None], drawn.node], dim=1)
+        B, shape = len(event), candidates.shape
+        if drawn.source is not None:
+            src, time = torch.cat([src[:, None], drawn.source], dim=1).flatten(), time.repeat_interleave(shape[1])
+            candidates = candidates.view(-1, 1)
+        rows, C = candidates.shape
         before = torch.searchsorted(self.time, time)
         # Embed each (node, time) once: time counts as the number of events before it, which is what a root can see.
         node = torch.cat([src, candidates.flatten()])
-        seen = before if self.roots == "event" else before.min().expand(B)
-        bound = torch.cat([seen, seen[:, None].expand(B, C).flatten()])
+        seen = before if self.roots == "event" else before.min().expand(rows)
+        bound = torch.cat([seen, seen[:, None].expand(rows, C).flatten()])
         key, row = torch.unique(bound * self.stream.num_nodes + node, return_inverse=True)
         node, bound = key % self.stream.num_nodes, key // self.stream.num_nodes
         root_time = self.time[bound]  # the first event that is not before the root has the root's time
         (neighbors,) = self.sampler.sample(node, root_time, before=bound)
         block = build_block(node, root_time, neighbors, self.compactor)
-        source, candidate = row[:B], row[B:].view(B, C)
+        source, candidate = row[:rows], row[rows:].view(rows, C)
         slot = block.roots[block.root_row]
         features = None
         if self.pairs and with_pairs:
@@ -243,7 +261,8 @@ class BatchBuilder:
             source=source,
             candidate=candidate,
             pair_features=features,
-            source_slot=slot[source],
-            destination_slot=slot[candidate[:, 0]],
+            source_slot=slot[source.view(B, -1)[:, 0]],
+            destination_slot=slot[candidate.view(B, -1)[:, 0]],
+            there=None if drawn.there is None else torch.cat([torch.ones_like(drawn.there[:, :1]), drawn.there], dim=1),
         )
         return self.slice(batch) if self.slice_features else batch

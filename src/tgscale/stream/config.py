@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from tgscale.errors import ConfigError
 from tgscale.models.tgn import TGNConfig
 from tgscale.stream.layout import Layout
+from tgscale.stream.protocol import PROTOCOLS
+from tgscale.stream.protocol.base import Draw, EvalProtocol
 from tgscale.train.options import at_least
 from tgscale.train.options import replace as replace
 
@@ -143,10 +146,19 @@ class PipelineConfig:
 class EvalConfig:
     """How validation and test are scored."""
 
-    protocol: Literal["mrr49", "ap"] = "mrr49"
-    """mrr49: each event against 49 random destinations (DistTGL). ap: against one."""
-    population: Literal["destinations", "all"] = "destinations"
-    """Where negatives come from: every destination of the stream, or all nodes."""
+    protocol: Literal["mrr49", "mrr49-optimistic", "ap", "ap-tgl", "ap-pyg", "ap-dyglib", "tgb"] = "mrr49"
+    """mrr49: each event against 49 random destinations (DistTGL). ap: against one; ap-tgl, ap-pyg, ap-dyglib: by the
+    exact rule of that project. tgb: TGB's negatives. docs/why-numbers-differ.md has each."""
+    negatives: Draw | None = None
+    """What an event is compared with: random destinations, or edges (with mrr49 and tgb: destinations of the same
+    source) of the past that do not happen now: historical, or inductive, which training never met."""
+    negatives_from: Path | None = None
+    """Folder with TGB's files of negatives (protocol tgb); without it they are drawn by TGB's rule."""
+    negatives_per_event: int | None = None
+    """As the protocol says unless given (mrr49: 49, tgb: 100)."""
+    population: Literal["destinations", "all", "range"] | None = None
+    """Where random negatives come from, unless the protocol says: every destination of the stream (the default), all
+    nodes, or every id from the lowest to the highest destination."""
     exclude_own: bool = False
     """Never draw an event's own destination as its negative. DistTGL may draw it; it counts as a tie."""
     batch_size: int | None = None
@@ -157,18 +169,85 @@ class EvalConfig:
     """Share of the events, by time, to validate on."""
     test: float = 0.15
     """Share of the events, by time, to test on."""
+    split: Literal["events", "times"] = "events"
+    """Borders of the parts: at these shares of the events, or between times, at those quantiles (as TGN, DyGLib and TGB
+    do: events of one time stay together)."""
 
     def __post_init__(self) -> None:
         at_least("eval.batch_size", self.batch_size, 1)
+        at_least("eval.negatives_per_event", self.negatives_per_event, 1)
+        if self.negatives_from is not None:  # absolute, so that the run finds it from anywhere
+            self.negatives_from = self.negatives_from.expanduser().absolute()
+        self._check_protocol()
         if self.val <= 0 or self.test <= 0 or self.val + self.test >= 1:
             raise ConfigError(
                 f"eval.val {self.val} and eval.test {self.test} must both be above 0 and leave something to train on."
             )
 
+    def _check_protocol(self) -> None:
+        rule = self.rule
+        if self.negatives_from is not None and not rule.from_files:
+            raise ConfigError(f"eval.negatives_from is for the protocol tgb, and this is {rule.name}: leave it out.")
+        if self.negatives_from is not None and (self.negatives or self.negatives_per_event):
+            raise ConfigError("eval.negatives_from brings the negatives: leave eval.negatives and their number out.")
+        if rule.population is not None and self.population not in (None, rule.population):
+            raise ConfigError(
+                f"the protocol {rule.name} draws from the population {rule.population}, not {self.population}: leave "
+                "eval.population out, or take another protocol."
+            )
+        if rule.name == "ap-pyg" and self.draw != "random":
+            raise ConfigError("the protocol ap-pyg has random negatives alone: ap-dyglib has the others.")
+        if rule.negatives == 1 and self.negatives_per_event not in (None, 1):
+            raise ConfigError(f"the protocol {rule.name} has one negative per event: leave their number out.")
+        if self.exclude_own and rule.name.startswith("ap-"):
+            raise ConfigError(f"the protocol {rule.name} may draw an event's own destination: leave exclude_own out.")
+
     @property
-    def negatives(self) -> int:
-        """Negatives per event."""
-        return {"mrr49": 49, "ap": 1}[self.protocol]
+    def rule(self) -> EvalProtocol:
+        """All that the protocol fixes."""
+        return PROTOCOLS[self.protocol]
+
+    @property
+    def draw(self) -> Draw:
+        """Kind of negatives."""
+        return self.negatives or self.rule.draw
+
+    @property
+    def num_negatives(self) -> int:
+        """Negatives per event; a file may have another number."""
+        return self.negatives_per_event or self.rule.negatives
+
+    @property
+    def drawn_from(self) -> str:
+        """Population of random negatives."""
+        return self.population or self.rule.population or "destinations"
+
+
+def other_protocol(config: EvalConfig, protocol: str | None, **options: Any) -> EvalConfig:
+    """The options with another protocol, with whose rules those of the one before do not go.
+
+    Args:
+        config: those of a run.
+        protocol: a name of :data:`tgscale.stream.protocol.PROTOCOLS`, or None for the same.
+        options: fields to set; None leaves a field as it is.
+
+    Raises:
+        ConfigError: an unknown protocol, or options that do not go with it.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    if protocol is not None and protocol != config.protocol:
+        if protocol not in PROTOCOLS:
+            raise ConfigError(f"protocol {protocol!r} is unknown: choose one of {', '.join(PROTOCOLS)}.")
+        rule = PROTOCOLS[protocol]
+        reset: dict[str, Any] = {"negatives": None, "negatives_from": None, "negatives_per_event": None}
+        if rule.population is not None:
+            reset["population"] = None
+        if rule.name.startswith("ap-"):
+            reset["exclude_own"] = False
+        given = reset | given | {"protocol": protocol}
+    elif given.get("negatives"):
+        given = {"negatives_from": None} | given
+    return dataclasses.replace(config, **given)
 
 
 @dataclass

@@ -6,6 +6,7 @@ reach up to each event's own time, strictly: they may see earlier events of the 
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any, cast
 
@@ -30,6 +31,8 @@ from tgscale.stream.config import TrainConfig
 from tgscale.stream.feature_cache import FeatureCache
 from tgscale.stream.forward import Equations, autocast
 from tgscale.stream.negatives import NegativeSampler
+from tgscale.stream.protocol.make import make_negatives
+from tgscale.stream.protocol.negatives import Negatives
 from tgscale.stream.scores import Scores, ScoreTable
 from tgscale.stream.scoring import ScoreThreads, score_threads
 from tgscale.stream.static import make_static_memory
@@ -53,7 +56,7 @@ class StreamEngine:
 
     def __init__(self, config: TrainConfig, stream: EventStream, device: torch.device, pretrain: bool = True) -> None:
         self.config, self.stream, self.device = config, stream, device
-        self.split = stream.split(config.eval.val, config.eval.test)
+        self.split = stream.split(config.eval.val, config.eval.test, config.eval.split)
         for part in ("train", "val", "test"):
             start, stop = self.split.range(part)
             if start >= stop:
@@ -65,6 +68,7 @@ class StreamEngine:
                 )
         self.builder = self.make_builder(device)
         self.history = self.builder.history or History(stream, device)
+        self._negatives: dict[str, Negatives] = {}
         self._event_time = as_tensor(stream.time, torch.device("cpu"))
         torch.manual_seed(config.seed)
         static = make_static_memory(config, stream, self.split, self.builder, device, pretrain)
@@ -87,7 +91,7 @@ class StreamEngine:
         builder = BatchBuilder(
             stream,
             sampler,
-            NegativeSampler(stream, config.eval.population, device),
+            NegativeSampler(stream, config.eval.drawn_from, device),
             History(stream, device) if config.model.pair_encoding else None,
             span=int(stream.time[self.split.train - 1] - stream.time[0]),
             device=device,
@@ -144,7 +148,13 @@ class StreamEngine:
         return logits, Write(batch.block.nodes[own], after)
 
     def _logits(self, rows: MemoryRows, batch: Batch) -> Tensor:
-        return self.forward(rows, batch)[0]
+        return batch.by_event(self.forward(rows, batch)[0])
+
+    def negatives_of(self, part: str) -> Negatives:
+        """What the events of a part are compared with; made when first asked for."""
+        if part not in self._negatives:
+            self._negatives[part] = make_negatives(self.config.eval, self.stream, self.split, part, self.device)
+        return self._negatives[part]
 
     def _mail(self, rows: MemoryRows) -> tuple[MemoryRows, Tensor, Tensor]:
         """Rows, and the tables of times and edge features that their ``mail_event`` points into."""
@@ -206,13 +216,16 @@ class StreamEngine:
         ranks = ranks or Ranks()
         self.model.eval()
         self.builder.sampler.seed = config.seed
-        scores, size = ScoreTable(last - first), self.config.eval_batch_size
-        spans = [(start, min(start + size, last)) for start in range(first, last, size)]
+        spans = config.rule.spans(first, last, self.config.eval_batch_size)
+        scores = ScoreTable(last - first, config.rule, [stop - first for _, stop in spans])
+        turn = {span: number % ranks.world for number, span in enumerate(spans)}
+        negatives = self.negatives_of(part)
 
         def build(builder: BatchBuilder, span: tuple[int, int]) -> Batch | None:
-            if (span[0] - first) // size % ranks.world != ranks.rank:
+            if turn[span] != ranks.rank:
                 return None
-            return builder.range(*span, config.negatives, config.seed, config.exclude_own)
+            event = torch.arange(*span, device=self.device)
+            return builder.against(event, negatives.draw(event))
 
         with ScoreThreads(self.builder, score_threads(self.device), scores.add) as threads:
             for (start, stop), batch in threads.batches(spans, build):
@@ -228,18 +241,27 @@ class StreamEngine:
     def evaluate_rules(self, part: str, batch_size: int = 4096) -> dict[str, Scores]:
         """Score the same events and negatives by every rule. EdgeBank's time window is as long as the part lasts."""
         config, builder, (first, last) = self.config.eval, self.builder, self.split.range(part)
-        tables = {name: ScoreTable(last - first) for name in RULES}
+        spans = config.rule.spans(first, last, self.config.eval_batch_size)
+        bounds, negatives = [stop - first for _, stop in spans], self.negatives_of(part)
+        if not negatives.by_batch:  # larger steps, the same draws
+            spans = [(start, min(start + batch_size, last)) for start in range(first, last, batch_size)]
+        tables = {name: ScoreTable(last - first, config.rule, bounds) for name in RULES}
         window = builder.time[last - 1] - builder.time[first]
-        for start in range(first, last, batch_size):
-            event = torch.arange(start, min(start + batch_size, last), device=self.device)
+        for start, stop in spans:
+            event = torch.arange(start, stop, device=self.device)
             src, dst, time = builder.src[event].long(), builder.dst[event].long(), builder.time[event]
-            negative = builder.negatives.draw(event, dst, config.negatives, config.seed, config.exclude_own)
-            candidate = torch.cat([dst[:, None], negative], dim=1)
+            drawn = negatives.draw(event)
+            candidate = torch.cat([dst[:, None], drawn.node], dim=1)
             oldest = torch.searchsorted(builder.time, time - window)
-            query = [x[:, None].expand_as(candidate).reshape(-1) for x in (src, time, oldest)]
+            query = [x[:, None].expand_as(candidate) for x in (src, time, oldest)]
+            if drawn.source is not None:
+                query[0] = torch.cat([src[:, None], drawn.source], dim=1)
+            source, asked, oldest = (each.reshape(-1) for each in query)
             for name, rule in RULES.items():
-                score = rule(self.history, query[0], candidate.reshape(-1), query[1], query[2])
-                tables[name].add(start - first, score.view_as(candidate))
+                score = rule(self.history, source, candidate.reshape(-1), asked, oldest).view_as(candidate)
+                if drawn.there is not None:
+                    score[:, 1:].masked_fill_(~drawn.there, -math.inf)
+                tables[name].add(start - first, score)
         return {name: table.scores() for name, table in tables.items()}
 
     def new_node_events(self, part: str) -> Tensor:

@@ -367,7 +367,7 @@ def make_cache(engine: StreamEngine) -> BatchCache | None:
         "events": engine.split.train,
         "batch_size": config.train.batch_size,
         "negatives": config.train.negatives,
-        "population": config.eval.population,
+        "population": config.eval.drawn_from,
         "pairs": config.model.pair_encoding,
         "sampling": dataclasses.asdict(config.sampling),
         "seed": config.seed,

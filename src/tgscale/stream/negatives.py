@@ -10,7 +10,7 @@ from tgscale.data.stream import EventStream
 from tgscale.errors import ConfigError
 from tgscale.graph.draws import draw_nodes
 
-POPULATIONS = ("destinations", "all")
+POPULATIONS = ("destinations", "all", "range")
 
 
 class NegativeSampler:
@@ -18,22 +18,36 @@ class NegativeSampler:
 
     Args:
         stream: where events and destinations come from.
-        population: ``"destinations"`` (every node that is a destination anywhere in the stream) or ``"all"`` nodes.
+        population: ``"destinations"`` (every node that is a destination anywhere in the stream), ``"all"`` nodes, or
+            ``"range"``: every node from the lowest to the highest destination.
         device: where draws are made.
+        events: whose destinations make the range; all events unless given.
 
     Raises:
         ConfigError: unknown population, or one of fewer than two nodes.
     """
 
-    def __init__(self, stream: EventStream, population: str = "destinations", device: torch.device | str = "cpu"):
+    def __init__(
+        self,
+        stream: EventStream,
+        population: str = "destinations",
+        device: torch.device | str = "cpu",
+        events: slice = slice(None),
+    ):
         if population not in POPULATIONS:
             raise ConfigError(f"negative population {population!r} is unknown: choose one of {', '.join(POPULATIONS)}.")
-        nodes = stream.destinations if population == "destinations" else np.arange(stream.num_nodes)
+        if population == "destinations":
+            nodes = stream.destinations
+        elif population == "all":
+            nodes = np.arange(stream.num_nodes)
+        else:
+            nodes = np.arange(int(stream.dst[events].min()), int(stream.dst[events].max()) + 1)
         if len(nodes) < 2:
             raise ConfigError(
                 f"the population {population!r} holds {len(nodes)} node, so an event has no other destination to be "
                 "compared with: use --eval.population all, or data with more nodes."
             )
+        self.population = population
         self.nodes = torch.as_tensor(nodes, dtype=torch.int64, device=device)
 
     def draw(

@@ -14,7 +14,7 @@ import torch
 from tgscale.data.store import fingerprint, open_stream
 from tgscale.errors import ConfigError, RunError
 from tgscale.stream.captured import captured_of_run
-from tgscale.stream.config import TrainConfig, replace
+from tgscale.stream.config import TrainConfig, other_protocol
 from tgscale.stream.device_loop import make_loop, uses_device_graph
 from tgscale.stream.engine import StreamEngine
 from tgscale.stream.feature_cache import FeatureCache
@@ -50,7 +50,11 @@ from tgscale.train.run_start import (
 from tgscale.train.rundir import RunDirectory
 from tgscale.train.trace import Trace, write_timeline
 
-TIES = "half (mean of the optimistic and the pessimistic rank)"
+TIES = {
+    "half": "half (mean of the optimistic and the pessimistic rank)",
+    "optimistic": "won (the optimistic rank)",
+}
+AVERAGES = {"events": "over all events", "batches": "AP and AUC: mean over batches; ranks: over all events"}
 
 
 def train_stream(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
@@ -126,31 +130,35 @@ def load_config(run: Path) -> TrainConfig:
 
 
 def evaluate(
-    run: Path | str, split: str = "test", protocol: str | None = None, device: str | None = None, quiet: bool = False
+    run: Path | str,
+    split: str = "test",
+    protocol: str | None = None,
+    device: str | None = None,
+    quiet: bool = False,
+    **options: Any,
 ) -> dict[str, Any]:
     """Evaluate the best weights of a finished or interrupted run.
 
     Args:
         run: run directory.
         split: ``"val"`` or ``"test"``.
-        protocol: ``"mrr49"`` or ``"ap"``; as in training unless given.
+        protocol: a name of :data:`tgscale.stream.protocol.PROTOCOLS`; as in training unless given.
         device: as in training unless given.
         quiet: show no progress.
+        options: other fields of :class:`tgscale.stream.config.EvalConfig`, such as ``negatives="historical"``; as in
+            training unless given. With another protocol, its own are the default.
 
     Returns:
         ``split``, ``protocol``, ``metrics`` and ``baselines`` (the rules on the same negatives).
 
     Raises:
-        ConfigError: unknown split or protocol.
+        ConfigError: unknown split or protocol, or options that do not go with it.
         RunError: not a run directory, or one without a finished epoch.
     """
     if split not in ("val", "test"):
         raise ConfigError(f"split {split!r} is unknown: choose val or test.")
     config = load_config(Path(run))
-    if protocol is not None:
-        if protocol not in ("mrr49", "ap"):
-            raise ConfigError(f"protocol {protocol!r} is unknown: choose mrr49 or ap.")
-        config = replace(config, eval__protocol=protocol)
+    config = dataclasses.replace(config, eval=other_protocol(config.eval, protocol, **options))
     set_threads(config.threads)
     keep_freed_memory()
     best = load_best(Path(run))
@@ -160,7 +168,7 @@ def evaluate(
     metrics = evaluate_parts(engine, ("val", "test") if split == "test" else ("val",), quiet)[split]
     return {
         "split": split,
-        "protocol": describe_protocol(engine),
+        "protocol": describe_protocol(engine, split),
         "metrics": metrics,
         "baselines": summarize_rules(engine, split),
     }
@@ -202,16 +210,17 @@ def summarize_rules(engine: StreamEngine, part: str) -> dict[str, dict[str, floa
     return {name: scores.summary(new) for name, scores in engine.evaluate_rules(part).items()}
 
 
-def describe_protocol(engine: StreamEngine) -> dict[str, Any]:
+def describe_protocol(engine: StreamEngine, part: str = "test") -> dict[str, Any]:
     """All that a metric depends on beside the model and the split."""
-    config = engine.config
+    config, negatives = engine.config, engine.negatives_of(part)
+    rule = config.eval.rule
     return {
-        "name": config.eval.protocol,
-        "negatives": config.eval.negatives,
-        "population": config.eval.population,
-        "population_size": len(engine.builder.negatives.nodes),
-        "exclude_own": config.eval.exclude_own,
-        "ties": TIES,
+        "name": rule.name,
+        "negatives": negatives.count,
+        **negatives.describe(),
+        "ties": TIES[rule.ties],
+        "average": AVERAGES[rule.average],
+        "batches_from": "the start of the stream" if rule.aligned else "the start of the part",
         "batch_size": config.eval_batch_size,
         "seed": config.eval.seed,
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -28,6 +30,15 @@ def tie_aware_ranks(positive: Tensor, negatives: Tensor) -> Tensor:
     better = (negatives > positive[:, None]).sum(1)
     equal = (negatives == positive[:, None]).sum(1)
     return 1.0 + better.double() + 0.5 * equal.double()
+
+
+def optimistic_ranks(positive: Tensor, negatives: Tensor) -> Tensor:
+    """``1 + #(negative > positive)``, as TGL and DistTGL rank: a tie is won, so a constant scorer is always first.
+
+    Arguments, returns and raises as of :func:`tie_aware_ranks`.
+    """
+    _refuse_nan(positive, negatives)
+    return 1.0 + (negatives > positive[:, None]).sum(1).double()
 
 
 def reciprocal_ranks(positive: Tensor, negatives: Tensor) -> Tensor:
@@ -59,6 +70,29 @@ def ap_auc(positive: Tensor, negative: Tensor) -> tuple[float, float]:
     target = torch.zeros(len(scores), dtype=torch.long, device=scores.device)
     target[: len(positive)] = 1
     return float(binary_average_precision(order, target)), float(binary_auroc(order, target))
+
+
+def batch_ap_auc(positive: Tensor, negative: Tensor, bounds: Sequence[int]) -> tuple[float, float]:
+    """Mean AP and mean AUC of batches, each weighing the same, of scores after a sigmoid in fp32 (TGL, PyG, DyGLib).
+
+    Large scores that differ may be equal after the sigmoid, and a short batch at the end weighs as much as a full one:
+    both are part of the rule.
+
+    Args:
+        positive, negative: scores, ``[B]``; rows that a batch shares are consecutive.
+        bounds: where batches end, ascending, the last being ``B``.
+
+    Returns:
+        ``(ap, auc)``.
+
+    Raises:
+        RunError: a score is NaN.
+    """
+    likely = [scores.float().sigmoid() for scores in (positive, negative)]
+    starts = [0, *bounds[:-1]]
+    each = [ap_auc(likely[0][a:b], likely[1][a:b]) for a, b in zip(starts, bounds, strict=True)]
+    ap, auc = torch.tensor(each, dtype=torch.float64).mean(0).tolist()
+    return ap, auc
 
 
 def _refuse_nan(*scores: Tensor) -> None:
