@@ -9,7 +9,7 @@ PEERS := build/peers/env/bin/python
 PASSIVE := OMP_WAIT_POLICY=PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format docs bench bench-sampling bench-import bench-training
+.PHONY: help demo test test-slow test-docs lint format docs bench bench-sampling bench-import bench-training
 .PHONY: bench-peers bench-stream-peers bench-snapshot-peers bench-generated real-streams lock clean
 .NOTPARALLEL: # measurements would meet each other
 
@@ -30,19 +30,22 @@ demo: $(INSTALLED) ## Make data, train, evaluate, and show what came out and whe
 test: export OMP_NUM_THREADS = 1
 test: export NUMBA_NUM_THREADS = 2
 test: $(INSTALLED) ## Run the tests, without the long ones.
-	$(BIN)/pytest -m "not slow" -n $(WORKERS)
+	$(BIN)/pytest -m "not slow and not docs" -n $(WORKERS)
 
 test-slow: $(INSTALLED) ## Run the long tests.
 	$(BIN)/pytest -m slow
 
+test-docs: $(INSTALLED) ## Run every block of code of the documentation, the examples and the notebooks.
+	$(BIN)/pytest tests/docs -n $(WORKERS)
+
 lint: $(INSTALLED) ## Check style and types.
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/mypy
 
 format: $(INSTALLED) ## Bring the code into style.
-	$(BIN)/ruff check --fix src tests benchmarks
-	$(BIN)/ruff format src tests benchmarks
+	$(BIN)/ruff check --fix src tests benchmarks examples
+	$(BIN)/ruff format src tests benchmarks examples
 
 docs: export NO_MKDOCS_2_WARNING = 1
 docs: $(INSTALLED) ## Build the documentation into site/; a broken link is an error.
@@ -90,4 +93,4 @@ lock: ## Write constraints.txt anew, with the newest versions.
 
 clean: ## Remove what was built, cached and generated, but not the environment, data or runs.
 	rm -rf build dist site src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +

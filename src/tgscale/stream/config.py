@@ -295,6 +295,9 @@ class TrainConfig:
     eval: EvalConfig = field(default_factory=EvalConfig)
 
     def __post_init__(self) -> None:
+        for name in ("data", "run"):
+            if isinstance(getattr(self, name), str):  # from Python they may be
+                setattr(self, name, Path(getattr(self, name)))
         if self.emulate is not None:
             Layout.parse(self.emulate)
             if self.layout != "auto":
@@ -318,20 +321,20 @@ class TrainConfig:
         return self.eval.batch_size or self.train.batch_size
 
 
-def default_config(data: Path, run: Path) -> TrainConfig:
+def default_config(data: str | Path, run: str | Path) -> TrainConfig:
     """What measured best: the paper's model with the pair encoding."""
-    return TrainConfig(data=data, run=run)
+    return TrainConfig(data=data, run=run)  # type: ignore[arg-type]
 
 
-def disttgl_config(data: Path, run: Path) -> TrainConfig:
+def disttgl_config(data: str | Path, run: str | Path) -> TrainConfig:
     """The paper's model, nothing added: TGN-attn with pre-trained static memory.
 
     How it is trained is ours: dropout 0.1, batch 400, 1e-3 with a schedule (the paper: 0.2, 600, a constant 1e-4), and
     3 epochs of pre-training with half of the static vectors dropped (the paper: 10, none), which measured better.
     """
     return TrainConfig(
-        data=data,
-        run=run,
+        data=data,  # type: ignore[arg-type]
+        run=run,  # type: ignore[arg-type]
         preset="disttgl",
         model=TGNConfig(pair_encoding=False),
         static=StaticConfig(mode="pretrained", epochs=3, dropout=0.5),
