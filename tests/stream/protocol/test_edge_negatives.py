@@ -51,7 +51,8 @@ def test_draws_are_from_the_pool_and_fill_up_as_in_dyglib(seed, kind, size, time
     batch = set(zip(stream.src[start:stop].tolist(), stream.dst[start:stop].tolist(), strict=True))
     grid = {(s, d) for s in set(stream.src.tolist()) for d in set(stream.dst.tolist())} - batch
     assert set(filled) <= grid
-    assert len(set(filled)) == len(filled)  # 42 pairs less 25 at most are enough for the rest
+    if len(filled) <= len(grid):  # otherwise with replacement, as there
+        assert len(set(filled)) == len(filled)
 
 
 def test_draws_depend_on_seed_and_batch_alone():
@@ -67,7 +68,7 @@ def test_draws_depend_on_seed_and_batch_alone():
 
 
 def test_every_edge_of_the_pool_is_drawn_equally_often():
-    stream, meetings = random_stream(4, times=400), None
+    stream = random_stream(4, times=400)
     meetings = FirstMeetings(stream)
     pool = reference_pool(stream, "historical", 80, 90, 95)
     seen = dict.fromkeys(pool, 0)
