@@ -70,6 +70,7 @@ def help_of(command: tuple[str, ...]) -> str:
 
 
 COMMANDS = [
+    ("data", "export"),
     ("data", "generate", "stream"), ("data", "generate", "snapshots"), ("data", "import"), ("data", "info"), ("train",),
     ("evaluate",), ("plan",), ("explain",), ("simulate",),
     ("report",),

@@ -1,4 +1,5 @@
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -165,3 +166,18 @@ def test_exit_codes(tmp_path, monkeypatch, capsys):
         printed = capsys.readouterr()
         assert printed.out == ""
         assert "Traceback" not in printed.err
+
+
+def test_export_says_what_is_lost_and_how_to_read_it_back(tmp_path, capsys):
+    (tmp_path / "e.csv").write_text("src,dst,time,label,f0\na,b,1,0,0.5\nb,a,2,1,1.5\n")
+    data.main(["import", str(tmp_path / "e.csv"), "--out", str(tmp_path / "store"), "--edge-features", "f0"])
+    capsys.readouterr()
+    data.main(["export", str(tmp_path / "store"), "--format", "snap", "--out", str(tmp_path / "x.txt")])
+    printed = capsys.readouterr().out
+    assert "warning: snap does not carry labels, edge features" in printed
+    data.main(["export", str(tmp_path / "store"), "--format", "csv", "--out", str(tmp_path / "x.csv")])
+    printed = capsys.readouterr().out
+    command = next(line for line in printed.splitlines() if line.startswith("read it back: "))
+    words = shlex.split(command.removeprefix("read it back: tgscale data "))
+    data.main([str(tmp_path / "again") if word == "NEW" else word for word in words])
+    assert open_stream(tmp_path / "again").edge_features.tolist() == [[0.5], [1.5]]

@@ -1,4 +1,4 @@
-"""`tgscale data`: make, import and describe data directories."""
+"""`tgscale data`: make, import, export and describe data directories."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console, RenderableType
 
+from tgscale.cli import data_export
 from tgscale.cli.data_import import run
 from tgscale.cli.data_report import sequence_text
 from tgscale.cli.dispatch import Command, dispatch
@@ -128,12 +129,15 @@ def _describe_snapshots(options: Info) -> tuple[dict[str, Any], Callable[[dict[s
 
 def main(argv: list[str]) -> None:
     """Run `tgscale data ...`."""
-    dispatch("tgscale data", "Make, import and describe data directories.", COMMANDS, argv)
+    dispatch("tgscale data", "Make, import, export and describe data directories.", COMMANDS, argv)
 
 
 COMMANDS = {
     "generate stream": Command("make a stream of events to try things on", generate),
     "generate snapshots": Command("make a sequence of snapshots to try things on", generate_sequence),
-    "import": Command("import events or snapshots from CSV, Parquet, JSON, JODIE, TGL, DyGLib, PyGT, .npz or SQL", run),
+    "import": Command("import events or snapshots from files of a dozen formats, databases or SQL", run),
+    "export": Command(
+        "write a data directory as CSV, Parquet, JODIE, TGL, DyGLib, SNAP, PyG, TGB or PyGT", data_export.run
+    ),
     "info": Command("counts, times, degrees, changes, splits and sizes of a data directory", info),
 }

@@ -30,7 +30,8 @@ class ImportOptions:
     sources: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE ..")] = ()
     """Files, a folder, or a pattern such as 'part-*.parquet'. May be left out with --query."""
     format: str = "auto"
-    """auto, csv, parquet, json, jodie, tgl or dyglib; pgt (JSON of PyTorch Geometric Temporal); array (.npz)."""
+    """auto, csv, parquet, json, jodie, tgl, dyglib, tgb, snap, pyg, sqlite or duckdb; pgt (JSON of PyTorch Geometric
+    Temporal); array (.npz)."""
     src: str | None = None
     """Column of source nodes, where its name is not a usual one."""
     dst: str | None = None

@@ -77,7 +77,7 @@ def _bad_lines(db: duckdb.DuckDBPyConnection, source: Source) -> list[Dropped]:
     for path, line, kind, message, text in first:
         what = message.replace("Expected Number of Columns: ", "expected ").replace(" Found: ", " values, found ")
         fault = "has not the right number of values" if "COLUMNS" in kind else "cannot be split into values"
-        examples.append(f"{original(source.files, path)}, row {line - 1} {fault} ({what}): {text[:80]!r}.")
+        examples.append(f"{original(source.files, path)}, row {line - source.header} {fault} ({what}): {text[:80]!r}.")
     return [Dropped("line", count, examples)]
 
 
@@ -134,7 +134,7 @@ def _place(db: duckdb.DuckDBPyConnection, source: Source, row: dict[str, Any], s
     if source.text:  # lines that could not be split stand between
         query = f"SELECT DISTINCT line {LAST_SCAN} AND file_path = ? ORDER BY line"
         for (line,) in db.execute(query, [path]).fetchall():
-            if line - 1 > number:
+            if line - source.header > number:
                 break
             number += 1
     return f"{original(source.files, path)}, row {number}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import duckdb
 from tgscale.data.columns import choose_columns
 from tgscale.data.formats import check_format, read_source
 from tgscale.data.formats.dyglib import load_table
-from tgscale.data.formats.source import Columns, Source
+from tgscale.data.formats.source import FILE_COLUMN, Columns, Source, sql_name
 from tgscale.data.nodes import Nodes, number_nodes
 from tgscale.data.problems import Dropped, check_rows
 from tgscale.data.staging import Staged, Times, looks_integer, stage
@@ -134,10 +135,15 @@ def _describe(
     work: Path,
 ) -> Source:
     rows = read_source(paths, format, work) if paths else Source("query", "", [])
+    for statement in rows.setup:
+        db.execute(statement)
+    if rows.tables:
+        rows = _with_tables(db, rows, query)
     if query is not None:
         note = "an SQL query"
         if paths:
-            db.execute(f"CREATE VIEW source AS SELECT * FROM {rows.relation}")
+            if rows.relation:
+                db.execute(f"CREATE VIEW source AS SELECT * FROM {rows.relation}")
             note += f" over {rows.note}"
         rows = Source("query", f"({query.strip().rstrip(';')})", rows.files, text=rows.text, note=note)
     if node_features is None:
@@ -147,6 +153,24 @@ def _describe(
     table = load_table(Path(node_features)) if Path(node_features).suffix == ".npy" else None
     # Rows of an array are found by id, so ids must be integers.
     return replace(rows, node_table=table, ids=rows.ids if table is None else "int")
+
+
+def _with_tables(db: duckdb.DuckDBPyConnection, rows: Source, query: str | None) -> Source:
+    """A database's tables under their own names for a query; its only table is the source."""
+    if query is None and len(rows.tables) > 1:
+        raise DataError(
+            f"{rows.files[0]} holds the tables {', '.join(list(rows.tables)[:12])}: say which rows are meant, "
+            'such as --query "SELECT * FROM TABLE".'
+        )
+    only = next(iter(rows.tables)) if len(rows.tables) == 1 else None
+    relations = {
+        name: relation()
+        for name, relation in rows.tables.items()
+        if name == only or re.search(rf"(?i)\b{re.escape(name)}\b", query or "")
+    }
+    for name, relation in relations.items():
+        db.execute(f"CREATE VIEW {sql_name(name)} AS SELECT * EXCLUDE {FILE_COLUMN} FROM {relation}")
+    return replace(rows, relation=relations[only] if only else "")
 
 
 def _columns(db: duckdb.DuckDBPyConnection, rows: Source, given: Columns) -> tuple[Columns, dict[str, str]]:

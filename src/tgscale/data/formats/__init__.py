@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tgscale.data.formats import dyglib, jodie, tabular, tgl
+from tgscale.data.formats import database, dyglib, jodie, pyg, snap, tabular, tgb, tgl
 from tgscale.data.formats.source import Source
 from tgscale.errors import ConfigError, DataError
 
@@ -29,7 +29,12 @@ class Format:
 FORMATS = {
     "tgl": Format(tgl.recognise, tgl.read),
     "dyglib": Format(dyglib.recognise, dyglib.read),
+    "tgb": Format(tgb.recognise, tgb.read),
     "jodie": Format(jodie.recognise, jodie.read),
+    "pyg": Format(pyg.recognise, pyg.read),
+    "sqlite": Format(database.is_sqlite, database.read_sqlite),
+    "duckdb": Format(database.is_duckdb, database.read_duckdb),
+    "snap": Format(snap.recognise, snap.read),
     "csv": Format(tabular.is_csv, tabular.read_csv),
     "parquet": Format(tabular.is_parquet, tabular.read_parquet),
     "json": Format(tabular.is_json, tabular.read_json),

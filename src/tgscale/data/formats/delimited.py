@@ -66,8 +66,11 @@ def read_header(file: Path) -> tuple[list[str], str]:
     names = [name.strip() for name in next(csv.reader([lines[0]], delimiter=delimiter))]
     # A column without a name is the row number that pandas writes.
     names = [name or f"column{i}" for i, name in enumerate(names)]
-    if all(_is_number(name) for name in names):
-        raise DataError(f"{file}: its first line ({lines[0][:80]}) is no column names: add a line like src,dst,time.")
+    if all(is_number(name) for name in names):
+        raise DataError(
+            f"{file}: its first line ({lines[0][:80]}) is no column names: add a line like src,dst,time; or, if each "
+            "line is SRC DST TIME, say --format snap."
+        )
     lower = [name.lower() for name in names]
     twice = [name for name in names if lower.count(name.lower()) > 1]  # DuckDB does not tell a from A
     if twice:
@@ -77,15 +80,24 @@ def read_header(file: Path) -> tuple[list[str], str]:
 
 def csv_relation(files: list[Path], names: list[str], delimiter: str) -> str:
     """DuckDB relation over text files that all begin with one header line."""
+    return _relation(files, names, f"header=true, delim={sql_text(delimiter)}, quote='\"', escape='\"'")
+
+
+def headerless_relation(files: list[Path], names: list[str], delimiter: str) -> str:
+    """DuckDB relation over text files without a header line and without quotes; lines with ``#`` are comments."""
+    return _relation(files, names, f"header=false, delim={sql_text(delimiter)}, quote='', escape='', comment='#'")
+
+
+def _relation(files: list[Path], names: list[str], dialect: str) -> str:
     columns = ", ".join(f"{sql_text(name)}: 'VARCHAR'" for name in names)
     return (
-        f"read_csv({sql_list(files)}, auto_detect=false, header=true, delim={sql_text(delimiter)}, quote='\"', "
-        f"escape='\"', columns={{{columns}}}, filename='{FILE_COLUMN}', "
+        f"read_csv({sql_list(files)}, auto_detect=false, {dialect}, columns={{{columns}}}, filename='{FILE_COLUMN}', "
         "store_rejects=true, rejects_table='rejects', rejects_scan='reject_scans')"
     )
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Does it read as a number?"""
     try:
         float(text)
     except ValueError:

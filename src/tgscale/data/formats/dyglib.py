@@ -61,7 +61,7 @@ def load_table(file: Path) -> np.ndarray | None:
         raise DataError(f"{file} cannot be opened as a .npy table ({error}): save it again with np.save.") from None
     if table.ndim != 2 or table.dtype.kind not in "fiub":
         raise DataError(f"{file} holds {table.dtype} of shape {table.shape}: expected numbers of two dimensions.")
-    return table
+    return table if table.shape[1] else None  # no columns: how no features are kept
 
 
 def _table(path: Path) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,6 +54,9 @@ class Source:
         node_table: node features by source id, shape ``[ids, G]``, or None.
         bipartite: the format says that sources and destinations have ids of their own.
         note: how the format was recognised, and what was left out.
+        header: lines before the first row of each text file.
+        tables: for a database, how to get a relation of each of its tables; ``relation`` is empty then.
+        setup: statements to run before the relation can be read.
     """
 
     format: str
@@ -67,6 +71,9 @@ class Source:
     node_table: np.ndarray | None = None
     bipartite: bool = False
     note: str = ""
+    header: int = 1
+    tables: Mapping[str, Callable[[], str]] = field(default_factory=dict)
+    setup: tuple[str, ...] = ()
 
 
 def sql_name(name: str) -> str:
