@@ -72,7 +72,7 @@ def help_of(command: tuple[str, ...]) -> str:
 COMMANDS = [
     ("data", "export"),
     ("data", "generate", "stream"), ("data", "generate", "snapshots"), ("data", "import"), ("data", "info"), ("train",),
-    ("evaluate",), ("plan",), ("explain",), ("simulate",),
+    ("evaluate",), ("predict",), ("plan",), ("explain",), ("simulate",),
     ("report",),
 ]  # fmt: skip
 

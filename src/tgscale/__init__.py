@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tgscale.snapshot.config import SnapshotConfig
     from tgscale.snapshot.trainer import evaluate_snapshots, train_snapshots
     from tgscale.stream.config import TrainConfig, default_config, disttgl_config, replace
+    from tgscale.stream.predict import predict
     from tgscale.stream.trainer import evaluate, resume, train_stream
 
 _HOME = {
@@ -59,6 +60,7 @@ _HOME = {
     "import_snapshots": "tgscale.data.snapshot_ingest",
     "open_snapshots": "tgscale.data.snapshot_store",
     "open_stream": "tgscale.data.store",
+    "predict": "tgscale.stream.predict",
     "replace": "tgscale.stream.config",
     "resume": "tgscale.stream.trainer",
     "save_snapshots": "tgscale.data.snapshot_store",
@@ -71,7 +73,7 @@ __all__ = [
     "TGN", "EventStream", "History", "NeighborSampler", "SnapshotConfig", "SnapshotSequence", "TGNConfig",
     "TgscaleError", "TrainConfig", "default_config", "disttgl_config", "evaluate", "evaluate_snapshots",
     "generate_snapshots", "generate_stream", "import_array", "import_events", "import_pgt", "import_snapshots",
-    "open_snapshots", "open_stream", "replace", "resume", "save_snapshots", "save_stream", "train_snapshots",
+    "open_snapshots", "open_stream", "predict", "replace", "resume", "save_snapshots", "save_stream", "train_snapshots",
     "train_stream",
 ]  # fmt: skip
 

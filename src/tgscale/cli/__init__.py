@@ -25,6 +25,7 @@ _ABOUT = {
     "simulate": "an epoch on many devices, replayed from the costs of snapshot groups",
     "train": "train on a data directory, or go on with an interrupted run",
     "evaluate": "evaluate the best weights of a run",
+    "predict": "score new events, or answer queries, with a run and its memory",
     "report": "one HTML page about runs: results, curves, timelines, and how they differ",
 }
 COMMANDS = {name: _later(name) for name in _ABOUT}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from typing import Any
 
 from tgscale.data.formats.source import FILE_COLUMN, Columns
 from tgscale.errors import DataError
@@ -18,14 +19,17 @@ USUAL = {
 }
 
 
-def choose_columns(given: Columns, known: Columns, present: Iterable[str], where: str) -> Columns:
+def choose_columns(
+    given: Columns, known: Columns, present: Iterable[str], where: str, before: Mapping[str, Any] | None = None
+) -> Columns:
     """Settle the part of each column.
 
     Args:
-        given: what the caller said; it comes first.
+        given: what the caller said; it comes first. An empty ``dst`` or ``label`` means that there is none.
         known: what the format knows.
         present: columns of the source.
         where: the source's name, for messages.
+        before: names by part that an earlier source had; they count where they are there and nobody said otherwise.
 
     Returns:
         Columns whose ``edge_features`` are names, no patterns any more.
@@ -37,6 +41,7 @@ def choose_columns(given: Columns, known: Columns, present: Iterable[str], where
         given, known = replace(given, label=None), replace(known, label=None)
         present = [name for name in present if name.lower() not in USUAL["label"]]
     names = [name for name in present if name != FILE_COLUMN]
+    known = replace(known, **_there(before or {}, known, names))
     classes = _matching(given.edge_classes, names, where, "--edge-classes")
     if classes and not given.label:  # a column that merely has the usual name of labels is not what was asked for
         given, known = replace(given, label=None), replace(known, label=None)
@@ -50,11 +55,22 @@ def choose_columns(given: Columns, known: Columns, present: Iterable[str], where
         among = names_of_labels if role == "label" else names
         return _one(role, getattr(given, role) or getattr(known, role), among, where)
 
-    settled = Columns(pick("src"), pick("dst"), pick("time"), pick("label"), pick("split"))
+    dst = None if given.dst == "" else pick("dst")
+    settled = Columns(pick("src"), dst, pick("time"), pick("label"), pick("split"))
     settled = replace(settled, weight=pick("weight"), edge_type=pick("edge_type"), until=pick("until"))
     taken = {settled.src, settled.dst, settled.time, settled.label, settled.split, *classes}
     patterns = given.edge_features or known.edge_features
     return replace(settled, edge_features=_features(patterns, names, taken, where), edge_classes=classes)
+
+
+def _there(before: Mapping[str, Any], known: Columns, names: list[str]) -> dict[str, Any]:
+    """What of an earlier source's columns is there, where the format does not know better."""
+    found = {}
+    for role, value in before.items():
+        wanted = [value] if isinstance(value, str) else list(value)
+        if not getattr(known, role) and all(name in names for name in wanted):
+            found[role] = value if isinstance(value, str) else tuple(value)
+    return found
 
 
 def _one(role: str, wanted: str | None, names: list[str], where: str) -> str | None:

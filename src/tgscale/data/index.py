@@ -50,7 +50,8 @@ class PairIndex:
     event_id: np.ndarray
 
 
-def _narrow(limit: int) -> type[np.signedinteger]:
+def narrow(limit: int) -> type[np.signedinteger]:
+    """The narrowest of the stored integer types that holds numbers below ``limit``."""
     return np.int32 if limit < 2**31 else np.int64
 
 
@@ -119,11 +120,12 @@ Empty = Callable[[str, type[np.signedinteger], tuple[int, ...]], np.ndarray]
 """Makes the array for a named column; the store gives memory-mapped files."""
 
 
-def _in_memory(name: str, dtype: type[np.signedinteger], shape: tuple[int, ...]) -> np.ndarray:
+def in_memory(name: str, dtype: type[np.signedinteger], shape: tuple[int, ...]) -> np.ndarray:
+    """An array of the program's own."""
     return np.empty(shape, dtype)
 
 
-def build_tcsr(src: np.ndarray, dst: np.ndarray, num_nodes: int, empty: Empty = _in_memory) -> TCSR:
+def build_tcsr(src: np.ndarray, dst: np.ndarray, num_nodes: int, empty: Empty = in_memory) -> TCSR:
     """Build the T-CSR of events that are already in time order (row number = event id).
 
     Args:
@@ -136,8 +138,8 @@ def build_tcsr(src: np.ndarray, dst: np.ndarray, num_nodes: int, empty: Empty = 
     for _, sources, destinations in _pieces(src, dst):
         _count_tcsr(sources, destinations, indptr)
     np.cumsum(indptr, out=indptr)
-    neighbor = empty("neighbor", _narrow(num_nodes), (int(indptr[-1]),))
-    event_id = empty("event_id", _narrow(len(src)), (int(indptr[-1]),))
+    neighbor = empty("neighbor", narrow(num_nodes), (int(indptr[-1]),))
+    event_id = empty("event_id", narrow(len(src)), (int(indptr[-1]),))
     cursor = np.array(indptr[:-1])
     for first, last in node_blocks(indptr, BLOCK_ROWS):
         for first_event, sources, destinations in _pieces(src, dst):
@@ -151,7 +153,7 @@ def build_pair_index(src: np.ndarray, dst: np.ndarray, num_nodes: int) -> PairIn
     return pair_index_of(build_tcsr(src, dst, num_nodes), src, dst)
 
 
-def pair_index_of(tcsr: TCSR, src: np.ndarray, dst: np.ndarray, empty: Empty = _in_memory) -> PairIndex:
+def pair_index_of(tcsr: TCSR, src: np.ndarray, dst: np.ndarray, empty: Empty = in_memory) -> PairIndex:
     """Build the pair index of events whose T-CSR is there already; needs no more memory than the result.
 
     Args:
@@ -164,8 +166,8 @@ def pair_index_of(tcsr: TCSR, src: np.ndarray, dst: np.ndarray, empty: Empty = _
     for _, sources, destinations in _pieces(src, dst):
         _count_lower(sources, destinations, indptr)
     np.cumsum(indptr, out=indptr)
-    partner = empty("partner", _narrow(len(tcsr.indptr) - 1), (len(src),))
-    event_id = empty("event_id", _narrow(len(src)), (len(src),))
+    partner = empty("partner", narrow(len(tcsr.indptr) - 1), (len(src),))
+    event_id = empty("event_id", narrow(len(src)), (len(src),))
     cursor = np.array(indptr[:-1])
     for first, last in node_blocks(indptr, BLOCK_ROWS):
         for start, stop in node_blocks(tcsr.indptr, BLOCK_ROWS):

@@ -26,6 +26,8 @@ from tgscale.errors import ConfigError, DataError
 class Reading:
     """How to read a source. See :func:`tgscale.data.ingest.import_events` for the options.
 
+    ``before`` names the columns of an earlier source that this one follows, by part.
+
     Raises:
         ConfigError: an option that cannot be used.
     """
@@ -39,6 +41,7 @@ class Reading:
     ids: str = "auto"
     query: str | None = None
     memory_limit: str = "2GB"
+    before: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         parse_memory(self.memory_limit)
@@ -84,14 +87,24 @@ def prepare(
         ConfigError: an option that cannot be used.
         DataError: a source that cannot be used; names file, row and column.
     """
+    rows, staged, dropped = checked_rows(db, paths, reading, work, progress)
+    return Prepared(rows, staged.columns, staged, number_nodes(db, staged, reading.bipartite or rows.bipartite), dropped)
+
+
+def checked_rows(
+    db: duckdb.DuckDBPyConnection, paths: list[Path], reading: Reading, work: Path, progress: Callable[[str], None]
+) -> tuple[Source, Staged, list[Dropped]]:
+    """Read and check the rows of these files, as :func:`prepare` does, without numbering their nodes.
+
+    Returns:
+        The rows, what the table ``staged`` was made of, and the rows left out.
+    """
     progress("reading")
     rows = _describe(db, paths, reading.format, reading.query, reading.node_features, work)
-    columns, types = _columns(db, rows, reading.columns)
-    bipartite = reading.bipartite or rows.bipartite
-    staged = stage(db, rows, types, columns, reading.times, reading.ids, bipartite)
+    columns, types = _columns(db, rows, reading.columns, reading.before)
+    staged = stage(db, rows, types, columns, reading.times, reading.ids, reading.bipartite or rows.bipartite)
     progress("checking")
-    dropped = check_rows(db, staged, reading.times, reading.on_error)
-    return Prepared(rows, staged.columns, staged, number_nodes(db, staged, bipartite), dropped)
+    return rows, staged, check_rows(db, staged, reading.times, reading.on_error)
 
 
 def find_files(source: str | Path | Sequence[str | Path] | None, query: str | None) -> list[Path]:
@@ -173,10 +186,12 @@ def _with_tables(db: duckdb.DuckDBPyConnection, rows: Source, query: str | None)
     return replace(rows, relation=relations[only] if only else "")
 
 
-def _columns(db: duckdb.DuckDBPyConnection, rows: Source, given: Columns) -> tuple[Columns, dict[str, str]]:
+def _columns(
+    db: duckdb.DuckDBPyConnection, rows: Source, given: Columns, before: dict[str, Any] | None
+) -> tuple[Columns, dict[str, str]]:
     types = {name: kind for name, kind, *_ in db.execute(f"DESCRIBE SELECT * FROM {rows.relation}").fetchall()}
     where = "the query" if rows.format == "query" else str(rows.files[0])
-    columns = choose_columns(given, rows.columns, types, where)
+    columns = choose_columns(given, rows.columns, types, where, before)
     guessed = columns.label if given.label is None and rows.columns.label is None else None
     if guessed is not None and not looks_integer(db, rows, types, guessed):
         columns = replace(columns, label=None)  # a column of that name, but no labels that could be stored

@@ -248,6 +248,39 @@ class BatchBuilder:
         key, row = torch.unique(bound * self.stream.num_nodes + node, return_inverse=True)
         node, bound = key % self.stream.num_nodes, key // self.stream.num_nodes
         root_time = self.time[bound]  # the first event that is not before the root has the root's time
+        batch = self._batch(event, (src, candidates, time, before), (node, root_time, bound), row, with_pairs)
+        if drawn.there is None:
+            return batch
+        return dataclasses.replace(batch, there=torch.cat([torch.ones_like(drawn.there[:, :1]), drawn.there], dim=1))
+
+    def queries(self, src: Tensor, candidates: Tensor, time: Tensor) -> Batch:
+        """The batch of sources ``[B]`` at times ``[B]``, each against candidates ``[B, C]``, which need not be events.
+
+        Every root is embedded at its query's time, with all events before it in sight. What such a batch leaves behind
+        means nothing and must not be written.
+        """
+        B, C = candidates.shape
+        before = torch.searchsorted(self.time, time)
+        node = torch.cat([src, candidates.flatten()])
+        times, place = torch.unique(time, return_inverse=True)
+        at = torch.cat([place, place[:, None].expand(B, C).flatten()])
+        key, row = torch.unique(at * self.stream.num_nodes + node, return_inverse=True)
+        node, root_time = key % self.stream.num_nodes, times[key // self.stream.num_nodes]
+        roots = (node, root_time, torch.searchsorted(self.time, root_time))
+        event = torch.zeros(B, dtype=torch.int64, device=time.device)
+        return self._batch(event, (src, candidates, time, before), roots, row, True)
+
+    def _batch(
+        self,
+        event: Tensor,
+        query: tuple[Tensor, Tensor, Tensor, Tensor],
+        roots: tuple[Tensor, Tensor, Tensor],
+        row: Tensor,
+        with_pairs: bool,
+    ) -> Batch:
+        """From queries (source, candidates, time, events before) and distinct roots (node, time, events before)."""
+        (src, candidates, time, before), (node, root_time, bound) = query, roots
+        (rows, C), B = candidates.shape, len(event)
         (neighbors,) = self.sampler.sample(node, root_time, before=bound)
         block = build_block(node, root_time, neighbors, self.compactor)
         source, candidate = row[:rows], row[rows:].view(rows, C)
@@ -263,6 +296,5 @@ class BatchBuilder:
             pair_features=features,
             source_slot=slot[source.view(B, -1)[:, 0]],
             destination_slot=slot[candidate.view(B, -1)[:, 0]],
-            there=None if drawn.there is None else torch.cat([torch.ones_like(drawn.there[:, :1]), drawn.there], dim=1),
         )
         return self.slice(batch) if self.slice_features else batch

@@ -147,7 +147,8 @@ class StreamEngine:
         own, after = rows_after_events(rows, updated, *ends, batch.event, time, every_end)
         return logits, Write(batch.block.nodes[own], after)
 
-    def _logits(self, rows: MemoryRows, batch: Batch) -> Tensor:
+    def logits(self, rows: MemoryRows, batch: Batch) -> Tensor:
+        """Logits of each event's candidates alone, ``[B, C]``; see :meth:`forward`. -inf for one that is not there."""
         return batch.by_event(self.forward(rows, batch)[0])
 
     def negatives_of(self, part: str) -> Negatives:
@@ -231,7 +232,7 @@ class StreamEngine:
             for (start, stop), batch in threads.batches(spans, build):
                 if batch is not None:
                     rows = self.memory.read(batch.block.nodes)
-                    threads.score(start - first, partial(self._logits, rows, batch))
+                    threads.score(start - first, partial(self.logits, rows, batch))
                 self.advance(start, stop)
                 if progress:
                     progress.advance(stop - start)

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
+from typing import TypeVar
 
 import numba
 import torch
@@ -22,7 +23,7 @@ from torch import Tensor
 from tgscale.graph.parallel import start_threads
 from tgscale.stream.batch import Batch, BatchBuilder
 
-Range = tuple[int, int]
+Item = TypeVar("Item")
 
 
 def score_threads(device: torch.device) -> int:
@@ -50,15 +51,18 @@ class ScoreThreads:
         self._stack = contextlib.ExitStack()
 
     def batches(
-        self, ranges: Iterable[Range], build: Callable[[BatchBuilder, Range], Batch | None]
-    ) -> Iterator[tuple[Range, Batch | None]]:
-        """What ``build`` makes of each range, in order; a few are made ahead, so it must not look at the memory."""
+        self, items: Iterable[Item], build: Callable[[BatchBuilder, Item], Batch | None]
+    ) -> Iterator[tuple[Item, Batch | None]]:
+        """What ``build`` makes of each range (or other item), in order.
+
+        A few are made ahead, so ``build`` must not look at the memory.
+        """
         if self._pool is None:
-            for span in ranges:
+            for span in items:
                 yield span, build(self._builder, span)
             return
-        ahead: deque[tuple[Range, Future[Batch | None]]] = deque()
-        for span in ranges:
+        ahead: deque[tuple[Item, Future[Batch | None]]] = deque()
+        for span in items:
             ahead.append((span, self._pool.submit(self._build, build, span)))
             if len(ahead) > self._threads:
                 first, batch = ahead.popleft()
@@ -74,7 +78,7 @@ class ScoreThreads:
         self._scored.append((start, self._pool.submit(torch.no_grad()(function))))
         self._hand_over(2 * self._threads)  # so many batches are held at most
 
-    def _build(self, build: Callable[[BatchBuilder, Range], Batch | None], span: Range) -> Batch | None:
+    def _build(self, build: Callable[[BatchBuilder, Item], Batch | None], span: Item) -> Batch | None:
         return build(self._own.builder, span)
 
     def _hand_over(self, most: int) -> None:

@@ -18,7 +18,6 @@ import tgscale
 from tgscale.data.files import scanning
 from tgscale.data.stream import EventStream, Split
 from tgscale.errors import ConfigError
-from tgscale.graph.search import as_tensor
 from tgscale.models.tgn import TGN
 from tgscale.nn.decoder import link_loss
 from tgscale.nn.static_memory import StaticMemory, StaticTable
@@ -60,7 +59,8 @@ def make_static_memory(
                 "static.mode is 'features', but the data has no node features: import them with --node-features, "
                 "or choose none, pretrained or cotrained."
             )
-        table = as_tensor(stream.node_features, device)
+        # A copy: weights are loaded into it, and a memory-mapped column must not be written to.
+        table = torch.tensor(np.asarray(stream.node_features), device=device)
         return StaticTable(table, dim, dropout=static.dropout, project=True, gate=static.gate)
     width = static.dim or dim
     if static.mode == "cotrained":

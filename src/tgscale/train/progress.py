@@ -29,6 +29,7 @@ class Progress:
 
     def __init__(self, total: int, label: str, quiet: bool = False, unit: str = "events") -> None:
         self.total, self.label, self.done, self.unit = total, label, 0, unit
+        self._before = 0
         self._values: dict[str, float] = {}
         self._quiet = quiet
         self._bar: Bar | None = None
@@ -48,6 +49,10 @@ class Progress:
             self._bar.start()
         return self
 
+    def resume(self, done: int) -> None:
+        """Count what was done before this process; it tells nothing about the rate."""
+        self.done = self._before = done
+
     def advance(self, events: int, **values: float) -> None:
         """Count more events as done, and show some values beside them, such as ``loss=0.3``."""
         self.done += events
@@ -56,7 +61,7 @@ class Progress:
             self._bar.update(self._task, completed=self.done, detail=self._detail())
         elif not self._quiet and time.perf_counter() - self._last_line >= LINE_EVERY:
             self._last_line = time.perf_counter()
-            left = (self.total - self.done) / self.rate
+            left = (self.total - self.done) / max(self.rate, 1e-9)
             print(f"{self.label}: {self.done / self.total:.0%}, {self._detail()}, {left:.0f} s left", file=sys.stderr)
 
     def __exit__(
@@ -71,7 +76,7 @@ class Progress:
     @property
     def rate(self) -> float:
         """Events per second since the start."""
-        return self.done / max(time.perf_counter() - self._began, 1e-9)
+        return (self.done - self._before) / max(time.perf_counter() - self._began, 1e-9)
 
     def _detail(self) -> str:
         values = [f"{name} {value:.4g}" for name, value in self._values.items()]

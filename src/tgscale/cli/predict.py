@@ -1,0 +1,124 @@
+"""`tgscale predict`: new events through the memory of a run, and what comes next."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+
+from tgscale.data.following import RowOptions
+from tgscale.errors import ConfigError
+from tgscale.stream.predict.request import Request
+from tgscale.stream.predict.run import run_request
+from tgscale.train.config_io import parse
+from tgscale.train.rundir import RunDirectory
+
+
+@dataclass
+class PredictCommand:
+    """Score new events, or answer queries, with the best weights of a run and its memory; goes on if interrupted."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run directory."""
+    out: Path
+    """Parquet file to write: a row per event, or per query."""
+    events: tuple[str, ...] = ()
+    """New events, after those of the run: files, a folder, or a pattern. Each is scored, then enters the memory."""
+    queries: tuple[str, ...] = ()
+    """Rows with a source and a time, each to be answered with the likeliest destinations."""
+    candidates: Path | None = None
+    """Table of destinations to choose from; with a column `row`, of each row's own. All seen so far unless given."""
+    top_k: int | None = None
+    """How many destinations to write per row, best first; 0 for all. 10 unless given, with queries or candidates."""
+    evaluate: bool = False
+    """Rank each event's destination among negatives, as `tgscale evaluate` does."""
+    after: Literal["val", "test"] = "test"
+    """What the rows follow: all events of the run, or those up to the end of its validation part."""
+    unknown: Literal["fresh", "drop", "stop"] = "fresh"
+    """A row with an unknown node: the node is new, with empty memory; or leave the row out; or refuse it."""
+    format: str = "auto"
+    """Format of the events: auto, csv, parquet, json, jodie, tgl or dyglib."""
+    src: str | None = None
+    """Column of source nodes; as in the import of the run's data, or a usual name, unless given."""
+    dst: str | None = None
+    """Column of destination nodes."""
+    time: str | None = None
+    """Column of times."""
+    edge_features: str | None = None
+    """Columns of edge features, in the order of the import: names or patterns, with commas."""
+    query: str | None = None
+    """SQL (DuckDB) that selects the events; it may call the files `source`."""
+    on_error: Literal["stop", "drop"] = "stop"
+    """What to do at a row that cannot be used, or that is earlier than the memory."""
+    source_time_unit: Literal["s", "ms", "us", "ns", "step"] | None = None
+    """Unit of numeric times; that of the run's data unless given."""
+    memory_limit: str = "2GB"
+    """How much memory reading the rows may take."""
+    data: Path | None = None
+    """The run's data directory, where it has moved."""
+    device: str | None = None
+    """As in training unless given."""
+    threads: int | None = None
+    """CPU threads; as in training unless given."""
+    save_every: int = 100_000
+    """Rows between two saves of the state."""
+    state: Path | None = None
+    """Where the state lies meanwhile; OUT.state unless given."""
+    keep_state: bool = False
+    """Leave the state where it is."""
+    overwrite: bool = False
+    """Replace the file, and a state that was begun for something else."""
+    json: bool = False
+    """Print JSON instead of words."""
+    quiet: bool = False
+    """Print nothing but errors."""
+
+
+def main(argv: list[str]) -> None:
+    """Predict as the command line says, and print what was done."""
+    command = parse(PredictCommand, argv, prog="tgscale predict")
+    if "partition" in RunDirectory.read_config(command.run):
+        raise ConfigError(f"{command.run} is a run on snapshots, and predict is for event streams.")
+    options = dict(vars(command))
+    rows = {name: options.pop(name) for name in RowOptions.__dataclass_fields__}
+    rows["edge_features"] = tuple(name.strip() for name in (rows["edge_features"] or "").split(",") if name.strip())
+    as_json, quiet = options.pop("json"), command.quiet
+    options["quiet"] = quiet or as_json
+    request = Request(rows=RowOptions(**rows), **options)
+    try:
+        done = run_request(request)
+    except KeyboardInterrupt:
+        print(f"\ntgscale: stopped. The same command goes on from {request.folder}.", file=sys.stderr)
+        sys.exit(130)
+    if as_json:
+        print(json.dumps(done, indent=1))
+    elif not quiet:
+        print_done(done, command)
+
+
+def print_done(done: dict[str, Any], command: PredictCommand) -> None:
+    """What was done, in words."""
+    console = Console(soft_wrap=True, highlight=False)
+    what = "queries answered" if command.queries else "events scored"
+    console.print(
+        f"{done['rows']:,} {what} in {done['seconds']:.1f} s ({done['rows_per_second']:,.0f} rows/s), at most "
+        f"{done['peak_memory_bytes'] / 2**20:,.0f} MiB."
+    )
+    if command.queries and done["events"]:
+        console.print(f"{done['events']:,} events entered the memory meanwhile.")
+    if done["fresh_nodes"]:
+        console.print(f"{done['fresh_nodes']:,} nodes are new: their memory starts empty.")
+    for part, rows in done["dropped"].items():
+        console.print(f"left out {rows:,} rows for their {part}.")
+    if done["unknown_candidates"]:
+        console.print(f"{done['unknown_candidates']:,} candidates are no nodes of the data and were left out.")
+    if "mrr" in done:
+        console.print(
+            f"rank of each event's destination: MRR {done['mrr']:.4f}, among the first ten {done['hits@10']:.1%}."
+        )
+    console.print(f"  {done['out']}  the predictions")

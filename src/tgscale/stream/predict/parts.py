@@ -1,0 +1,105 @@
+"""Predictions on their way to a file: in parts while they are made, put together at the end."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tgscale.data.files import sync_folder
+from tgscale.data.following import Rows
+from tgscale.stream.predict.ranking import Columns
+
+RATIO = "rank"
+
+
+class Parts:
+    """Parts of the predictions, a Parquet file each, named by the step they begin with.
+
+    Args:
+        folder: where they lie.
+        rows: what is predicted for.
+        node_ids: the table of ids, or None where an id is the node's number.
+    """
+
+    def __init__(self, folder: Path, rows: Rows, node_ids: Path | None) -> None:
+        self.folder, self._rows = folder, rows
+        self._ids = None if node_ids is None else pq.read_table(node_ids, columns=["id"]).column("id").combine_chunks()
+        folder.mkdir(exist_ok=True)
+
+    def write(self, step: int, low: int, high: int, columns: list[Columns]) -> None:
+        """Write the predictions for the rows ``[low, high)``, which begin with a step."""
+        rows, table = self._rows, {}
+        table["row"] = pa.array(np.asarray(rows.row[low:high]))
+        table["src"] = self._as_ids(np.asarray(rows.src[low:high]))
+        table["time"] = pa.array(np.asarray(rows.time[low:high]))
+        if rows.dst is not None:
+            table["dst"] = self._as_ids(np.asarray(rows.dst[low:high]))
+        for name in ("score", "rank"):
+            if columns and name in columns[0]:
+                table[name] = pa.array(np.concatenate([each[name] for each in columns]))
+        if columns and "top" in columns[0]:
+            table |= self._lists(columns)
+        path = self._path(step)
+        partial = path.with_suffix(".tmp")
+        pq.write_table(pa.table(table), partial)
+        with open(partial, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        sync_folder(self.folder)
+
+    def join(self, out: Path, kept: set[int], about: dict[str, str]) -> dict[str, Any]:
+        """Write all parts into one file, a row group each; a crash leaves the file of before or this one.
+
+        Args:
+            out: the file.
+            kept: steps that parts begin with; other files are left over from a crash.
+            about: goes into the file's metadata.
+
+        Returns:
+            ``rows``, and the mean reciprocal rank ``mrr`` and ``hits@10`` where there are ranks.
+        """
+        partial = out.with_name(f".{out.name}.tmp-{os.getpid()}")
+        rows, reciprocal, hits, ranked = 0, 0.0, 0, False
+        try:
+            writer = None
+            for step in sorted(kept):
+                table = pq.read_table(self._path(step))
+                if writer is None:
+                    writer = pq.ParquetWriter(partial, table.schema.with_metadata(about))
+                writer.write_table(table, row_group_size=max(1, len(table)))
+                rows += len(table)
+                if RATIO in table.column_names:
+                    rank, ranked = table.column(RATIO).to_numpy(), True
+                    reciprocal += float((1 / rank).sum())
+                    hits += int((rank <= 10).sum())
+            assert writer is not None
+            writer.close()
+            with open(partial, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(partial, out)
+        finally:
+            partial.unlink(missing_ok=True)
+        sync_folder(out.parent)
+        return {"rows": rows} | ({"mrr": reciprocal / rows, "hits@10": hits / rows} if ranked else {})
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"part-{step:08d}.parquet"
+
+    def _as_ids(self, nodes: np.ndarray) -> pa.Array:
+        return pa.array(nodes.astype(np.int64)) if self._ids is None else self._ids.take(pa.array(nodes))
+
+    def _lists(self, columns: list[Columns]) -> dict[str, pa.Array]:
+        real = [each["top"] >= 0 for each in columns]
+        nodes = np.concatenate([each["top"][mask] for each, mask in zip(columns, real, strict=True)])
+        scores = np.concatenate([each["top_score"][mask] for each, mask in zip(columns, real, strict=True)])
+        lengths = np.concatenate([mask.sum(axis=1) for mask in real])
+        offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+        return {
+            "top_dst": pa.ListArray.from_arrays(offsets, self._as_ids(nodes)),
+            "top_score": pa.ListArray.from_arrays(offsets, pa.array(scores)),
+        }

@@ -1,0 +1,111 @@
+"""What is asked for, and whether a state directory was begun for the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import tgscale
+from tgscale.data.following import RowOptions
+from tgscale.data.reading import find_files
+from tgscale.errors import ConfigError
+from tgscale.train.options import at_least
+
+TOP_K = 10
+
+
+@dataclass(frozen=True)
+class Request:
+    """What :func:`tgscale.stream.predict.run.predict` is asked for; its arguments say what each is."""
+
+    run: Path
+    out: Path
+    events: tuple[str, ...] = ()
+    queries: tuple[str, ...] = ()
+    candidates: Path | None = None
+    top_k: int | None = None
+    evaluate: bool = False
+    after: Literal["val", "test"] = "test"
+    data: Path | None = None
+    rows: RowOptions = field(default_factory=RowOptions)
+    device: str | None = None
+    threads: int | None = None
+    save_every: int = 100_000
+    state: Path | None = None
+    keep_state: bool = False
+    overwrite: bool = False
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        at_least("top_k", self.top_k, 0)
+        at_least("save_every", self.save_every, 1)
+        if self.after not in ("val", "test"):
+            raise ConfigError(f"--after {self.after!r} is unknown: choose val or test.")
+        if not self.events and not self.queries and self.rows.query is None:
+            raise ConfigError(
+                "nothing to predict: give --events FILE, or --queries FILE with a source and a time a row."
+            )
+        if self.rows.query is not None and self.queries:
+            raise ConfigError("--query selects events, and --queries is a table of its own: give one of them.")
+        if self.evaluate and (self.queries or self.candidates or self.top_k is not None):
+            raise ConfigError(
+                "--evaluate ranks each event's destination among the run's own negatives, so it does not go with "
+                "--queries, --candidates or --top-k: leave them out, or leave it out."
+            )
+        if self.out.suffix not in (".parquet", ".pq"):
+            raise ConfigError(
+                f"--out {self.out}: predictions are written as Parquet: give a name that ends in .parquet."
+            )
+
+    @property
+    def ranks_candidates(self) -> bool:
+        """Whether destinations are ranked, beside the one that each event has."""
+        return bool(self.queries) or self.candidates is not None or self.top_k is not None
+
+    @property
+    def kept(self) -> int | None:
+        """How many of the best destinations are written; None for all of them."""
+        return TOP_K if self.top_k is None else (self.top_k or None)
+
+    @property
+    def folder(self) -> Path:
+        """Where the state lies while predictions are made."""
+        return self.state or self.out.with_name(f"{self.out.name}.state")
+
+    @property
+    def has_events(self) -> bool:
+        return bool(self.events) or self.rows.query is not None
+
+    def check_sources(self) -> None:
+        """Refuse sources that are not there, before any work."""
+        for source in (self.events, self.queries):
+            if source:
+                find_files(list(source), None)
+        if self.candidates is not None:
+            find_files(self.candidates, None)
+
+    def describe(self, weights: dict[str, Any]) -> dict[str, Any]:
+        """All that the predictions depend on: equal for two requests whose predictions are the same.
+
+        Args:
+            weights: what tells the run's weights and data from others.
+        """
+        paths = [path for source in (self.events, self.queries) if source for path in find_files(list(source), None)]
+        paths += [self.candidates] if self.candidates else []
+        return {
+            "tgscale": tgscale.__version__,
+            **weights,
+            "sources": [[str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns] for path in paths],
+            "queries": bool(self.queries),
+            "rows": dataclasses.asdict(self.rows),
+            **{name: getattr(self, name) for name in ("top_k", "evaluate", "after", "device", "threads", "save_every")},
+        }
+
+
+def digest(description: dict[str, Any]) -> str:
+    """A hash of what :meth:`Request.describe` gave."""
+    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()

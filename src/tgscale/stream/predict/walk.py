@@ -1,0 +1,46 @@
+"""Batches of new events in time order, and the rows that are scored before each enters the memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tgscale.data.following import Rows
+
+
+@dataclass(frozen=True)
+class Step:
+    """Rows ``[low, high)`` are scored; then the events ``[start, stop)`` of the stream enter the memory."""
+
+    start: int
+    stop: int
+    low: int
+    high: int
+
+
+def steps_of_events(spans: list[tuple[int, int]]) -> list[Step]:
+    """Each new event is scored in its batch, as in an evaluation.
+
+    Args:
+        spans: the batches of new events, as event ids of the stream.
+    """
+    first = spans[0][0]
+    return [Step(start, stop, start - first, stop - first) for start, stop in spans]
+
+
+def steps_of_queries(spans: list[tuple[int, int]], time: np.ndarray, queries: Rows) -> list[Step]:
+    """A query is answered before the batch that holds the first event not before it; after all events, if none is.
+
+    Args:
+        spans: the batches of new events, as event ids of the stream; may be empty.
+        time: of all events of the stream.
+        queries: in time order, none older than the event before the first batch.
+    """
+    before = np.searchsorted(time, queries.time)
+    starts = np.array([start for start, _ in spans], np.int64)
+    batch = np.maximum(np.searchsorted(starts, before, side="right") - 1, 0)
+    batch[before == len(time)] = len(spans)
+    low = np.searchsorted(batch, np.arange(len(spans) + 1)).tolist()
+    steps = [Step(*span, low[i], low[i + 1]) for i, span in enumerate(spans)]
+    return [*steps, Step(len(time), len(time), low[-1], len(queries.time))]

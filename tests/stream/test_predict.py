@@ -1,0 +1,378 @@
+"""Predictions: the numbers of the evaluation, whatever interrupts them, and nothing of the future."""
+
+import dataclasses
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+import tgscale
+from tgscale.data.following import RowOptions
+from tgscale.data.generate import generate_stream
+from tgscale.data.store import open_stream, save_stream
+from tgscale.data.stream import EventStream
+from tgscale.errors import ConfigError, DataError, RunError
+from tgscale.stream.config import default_config, disttgl_config, replace
+from tgscale.stream.engine import StreamEngine
+from tgscale.stream.predict import predict
+from tgscale.stream.predict import ranking as ranking_module
+from tgscale.stream.predict import run as run_module
+from tgscale.stream.predict.parts import Parts
+from tgscale.stream.predict.start import grown
+from tgscale.stream.trainer import load_config, restore_best, train_stream
+from tgscale.train.run_start import load_best
+
+FEATURES = RowOptions(edge_features=("f*",))
+SIZE = 40
+
+
+def stream_of(events=700, nodes=50) -> EventStream:
+    return dataclasses.replace(generate_stream(events=events, nodes=nodes, edge_features=2, seed=3), num_sources=None)
+
+
+def write_events(path, stream, part: slice, **columns):
+    features = {f"f{i}": stream.edge_features[part, i] for i in range(stream.edge_dim)}
+    table = {"src": stream.src[part], "dst": stream.dst[part], "time": stream.time[part], **features, **columns}
+    pq.write_table(pa.table(table), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A run on a stream, and its test part as a file."""
+    folder = tmp_path_factory.mktemp("predict")
+    stream = stream_of()
+    save_stream(stream, folder / "data")
+    config = replace(
+        default_config(folder / "data", folder / "run"),
+        **{"model__dim": 8, "train__epochs": 1, "train__batch_size": SIZE, "sampling__neighbors": 4},
+        **{"device": "cpu", "quiet": True, "eval__exclude_own": True},
+    )
+    result = train_stream(config)
+    split = stream.split()
+    write_events(folder / "new.parquet", stream, slice(split.val, split.test))
+    return folder, stream, split, result
+
+
+def run_of(work, out, **options):
+    folder = work[0]
+    options = {"after": "val", "rows": FEATURES, "quiet": True, **options}
+    done = predict(folder / "run", options.pop("events", folder / "new.parquet"), out, **options)
+    return done, pq.read_table(out).to_pydict()
+
+
+def test_the_test_part_as_new_events_gets_the_scores_of_the_evaluation(work, tmp_path):
+    folder, stream, split, result = work
+    done, table = run_of(work, tmp_path / "p.parquet", evaluate=True)
+    assert done["mrr"] == pytest.approx(result["test"]["mrr"], rel=1e-14)
+    engine = StreamEngine(load_config(folder / "run"), open_stream(folder / "data"), torch.device("cpu"), False)
+    restore_best(engine, load_best(folder / "run"))
+    engine.evaluate("val")
+    scores = engine.evaluate("test")
+    assert (1 / np.array(table["rank"])).tolist() == scores.reciprocal_rank.tolist()  # to the last bit
+    assert table["score"] == scores.positive.tolist()
+    assert table["row"] == list(range(split.test - split.val))
+    for name in ("src", "dst", "time"):
+        assert table[name] == getattr(stream, name)[split.val :].tolist()
+
+
+def test_own_destinations_alone_get_the_same_scores(work, tmp_path):
+    """Not bit for bit: products of fewer rows round differently."""
+    with_negatives = run_of(work, tmp_path / "a.parquet", evaluate=True)[1]
+    alone = run_of(work, tmp_path / "b.parquet")[1]
+    assert "rank" not in alone
+    np.testing.assert_allclose(alone["score"], with_negatives["score"], rtol=1e-4, atol=1e-5)
+
+
+def test_given_candidates_are_ranked_as_the_evaluation_ranks_negatives(work, tmp_path):
+    folder, _, split, _ = work
+    engine = StreamEngine(load_config(folder / "run"), open_stream(folder / "data"), torch.device("cpu"), False)
+    event = torch.arange(split.val, split.test)
+    config = engine.config.eval
+    drawn = engine.builder.negatives.draw(event, engine.builder.dst[event].long(), config.negatives, config.seed, True)
+    rows = np.repeat(np.arange(len(event)), config.negatives)
+    shuffled = np.random.default_rng(0).permutation(len(event)).repeat(config.negatives)  # the file's order of rows
+    order = np.argsort(shuffled, kind="stable")
+    table = pa.table({"row": rows[order], "dst": drawn.flatten().numpy()[order]})
+    pq.write_table(table, tmp_path / "c.parquet")
+    expected = run_of(work, tmp_path / "a.parquet", evaluate=True)[1]
+    ranked = run_of(work, tmp_path / "b.parquet", candidates=tmp_path / "c.parquet", top_k=0)[1]
+    assert ranked["rank"] == expected["rank"]
+    assert ranked["score"] == expected["score"]
+    for i in (0, 17, 104):
+        assert sorted(ranked["top_dst"][i]) == sorted(drawn[i].tolist())
+        assert ranked["top_score"][i] == sorted(ranked["top_score"][i], reverse=True)
+
+
+@pytest.mark.parametrize("pairs", [1 << 16, 30, 7])  # all at once; few rows at once; a row's candidates in pieces
+def test_the_best_of_all_destinations_seen_before(work, tmp_path, monkeypatch, pairs):
+    _, stream, split, _ = work
+    everything = run_of(work, tmp_path / "all.parquet", top_k=0)[1]
+    monkeypatch.setattr(ranking_module, "PAIRS", pairs)
+    table = run_of(work, tmp_path / "p.parquet", top_k=3)[1]
+    for i in range(split.test - split.val):
+        seen = set(stream.dst[: split.val + i // SIZE * SIZE].tolist())
+        assert set(everything["top_dst"][i]) == seen
+        np.testing.assert_allclose(table["top_score"][i], everything["top_score"][i][:3], rtol=1e-4, atol=1e-5)
+        pairs = zip(everything["top_dst"][i], everything["top_score"][i], strict=True)
+        others = [score for node, score in pairs if node != everything["dst"][i]]
+        own = everything["score"][i]
+        better = sum(score > own for score in others)
+        assert everything["rank"][i] == 1 + better + sum(s == own for s in others) / 2
+
+
+def test_lists_of_different_length(work, tmp_path):
+    _, stream, split, _ = work
+    events = write_events(tmp_path / "two.parquet", stream, slice(split.val, split.val + 3))
+    pq.write_table(pa.table({"row": [2, 0, 2, 2, 1], "item": [49, 45, 46, 10**9, 44]}), tmp_path / "c.parquet")
+    done, table = run_of(work, tmp_path / "p.parquet", events=events, candidates=tmp_path / "c.parquet")
+    assert [sorted(nodes) for nodes in table["top_dst"]] == [[45], [44], [46, 49]]
+    assert done["unknown_candidates"] == 1
+    pq.write_table(pa.table({"row": [2, 0], "item": [49, 45]}), tmp_path / "c.parquet")
+    with pytest.raises(DataError, match="1 rows have no candidate that is a node, such as row 1"):
+        run_of(work, tmp_path / "q.parquet", events=events, candidates=tmp_path / "c.parquet")
+
+
+def test_queries_see_what_happened_before_them(work, tmp_path):
+    """A query at an event's time and source gets the score that the event's own destination gets."""
+    _, stream, split, _ = work
+    part = slice(split.val, split.test)
+    order = np.random.default_rng(1).permutation(split.test - split.val)
+    distinct = np.append(True, np.diff(stream.time[part]) > 0) & np.append(np.diff(stream.time[part]) > 0, True)
+    queries = {"who": stream.src[part][order], "when": stream.time[part][order]}
+    pq.write_table(pa.table(queries), tmp_path / "q.parquet")
+    everything = run_of(work, tmp_path / "e.parquet", top_k=0)[1]
+    rows = dataclasses.replace(FEATURES)
+    with pytest.raises(DataError, match="no column that looks like src"):
+        run_of(work, tmp_path / "p.parquet", queries=tmp_path / "q.parquet")
+    pq.write_table(pa.table({"src": queries["who"], "time": queries["when"]}), tmp_path / "q.parquet")
+    answered = run_of(work, tmp_path / "p.parquet", queries=tmp_path / "q.parquet", rows=rows, top_k=0, overwrite=True)[
+        1
+    ]
+    assert sorted(answered["row"]) == list(range(len(order)))
+    checked = 0
+    for i, row in enumerate(answered["row"]):
+        event = order[row]
+        assert answered["src"][i] == everything["src"][event]
+        if distinct[event]:
+            checked += 1
+            ours = dict(zip(answered["top_dst"][i], answered["top_score"][i], strict=True))
+            theirs = dict(zip(everything["top_dst"][event], everything["top_score"][event], strict=True))
+            assert ours.keys() == theirs.keys()
+            np.testing.assert_allclose(
+                [ours[node] for node in sorted(ours)], [theirs[node] for node in sorted(ours)], rtol=1e-4, atol=1e-5
+            )
+    assert checked > 50
+
+
+def test_queries_after_everything_need_no_events(work, tmp_path):
+    folder, stream, _, _ = work
+    later = int(stream.time[-1]) + 50
+    pq.write_table(pa.table({"src": [3, 10**6], "time": [later, later]}), tmp_path / "q.parquet")
+    options = {"queries": tmp_path / "q.parquet", "quiet": True, "top_k": 0}
+    done = predict(folder / "run", None, tmp_path / "a.parquet", **options)
+    assert done["fresh_nodes"] == 1
+    assert done["events"] == 0
+    alone = pq.read_table(tmp_path / "a.parquet").to_pydict()
+    assert alone["src"] == [3, 10**6]
+    # The same as after the test part as new events.
+    done, after = run_of(work, tmp_path / "b.parquet", queries=tmp_path / "q.parquet", top_k=0)
+    assert after["top_dst"] == alone["top_dst"]
+    np.testing.assert_allclose(after["top_score"], alone["top_score"], rtol=1e-5, atol=1e-6)
+
+
+def test_nothing_of_later_batches_moves_a_prediction(work, tmp_path):
+    _, stream, split, _ = work
+    part = slice(split.val, split.test)
+    keep = 2 * SIZE
+    rng = np.random.default_rng(5)
+    dst, features = stream.dst[part].copy(), stream.edge_features[part].copy()
+    dst[keep:] = rng.permutation(dst[keep:])
+    features[keep:] = rng.normal(size=features[keep:].shape)
+    table = {"src": stream.src[part], "dst": dst, "time": stream.time[part], "f0": features[:, 0], "f1": features[:, 1]}
+    pq.write_table(pa.table(table), tmp_path / "altered.parquet")
+    before = run_of(work, tmp_path / "a.parquet", top_k=5)[1]
+    after = run_of(work, tmp_path / "b.parquet", top_k=5, events=tmp_path / "altered.parquet")[1]
+    assert before["score"][:keep] == after["score"][:keep]
+    assert before["top_dst"][:keep] == after["top_dst"][:keep]
+    assert before["score"][keep:] != after["score"][keep:]
+
+
+class _Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stop_at", ["rows", "stream", "walk", "part 0", "part 2", "save 2", "join"])
+@pytest.mark.parametrize("kind", ["evaluate", "top_k"])
+def test_interrupted_anywhere_gives_the_same_file(work, tmp_path, monkeypatch, stop_at, kind):
+    options = {"evaluate": {"evaluate": True}, "top_k": {"top_k": 4}}[kind] | {"save_every": 30}
+    run_of(work, tmp_path / "whole.parquet", **options)
+    with monkeypatch.context() as patch:
+        _fail_at(patch, stop_at)
+        with pytest.raises(_Stop):
+            run_of(work, tmp_path / "p.parquet", **options)
+    assert not (tmp_path / "p.parquet").exists()
+    assert (tmp_path / "p.parquet.state").is_dir()
+    run_of(work, tmp_path / "p.parquet", **options)
+    assert (tmp_path / "p.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    assert not (tmp_path / "p.parquet.state").exists()
+
+
+def _fail_at(patch, stop_at):
+    what, _, number = stop_at.partition(" ")
+    owner, name = {
+        "rows": (run_module, "read_rows"),
+        "stream": (run_module, "joined_stream"),
+        "walk": (run_module, "walk_to_end"),
+        "part": (Parts, "write"),
+        "save": (run_module._Predictions, "_save"),
+        "join": (Parts, "join"),
+    }[what]
+    real, calls = getattr(owner, name), []
+
+    def failing(*arguments, **options):
+        if len(calls) == int(number or 0):
+            raise _Stop
+        calls.append(1)
+        return real(*arguments, **options)
+
+    patch.setattr(owner, name, failing)
+
+
+def test_a_state_of_other_predictions_is_refused(work, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        _fail_at(patch, "part 1")
+        with pytest.raises(_Stop):
+            run_of(work, tmp_path / "p.parquet", top_k=3, save_every=30)
+    with pytest.raises(RunError, match="holds the state of other predictions"):
+        run_of(work, tmp_path / "p.parquet", top_k=4, save_every=30)
+    run_of(work, tmp_path / "p.parquet", top_k=4, save_every=30, overwrite=True)
+    expected = run_of(work, tmp_path / "q.parquet", top_k=4, save_every=30)[1]
+    assert pq.read_table(tmp_path / "p.parquet").to_pydict() == expected
+    with pytest.raises(RunError, match="is there already"):
+        run_of(work, tmp_path / "p.parquet", top_k=4)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("")
+    with pytest.raises(RunError, match="holds something else"):
+        run_of(work, tmp_path / "r.parquet", state=tmp_path / "mine")
+
+
+def test_new_nodes_are_like_nodes_that_nothing_has_happened_to(work, tmp_path):
+    """A run on the same events with two more nodes, of which none has an event, predicts the same, bit for bit."""
+    folder, stream, split, _ = work
+    part, N = slice(split.val, split.test), stream.num_nodes
+    config = load_config(folder / "run")
+    save_stream(dataclasses.replace(stream, num_nodes=N + 2, stored_tcsr=None, stored_pairs=None), tmp_path / "data")
+    train_stream(dataclasses.replace(config, data=tmp_path / "data", run=tmp_path / "run"))
+    rng = np.random.default_rng(2)
+    src, dst = stream.src[part].copy(), stream.dst[part].copy()
+    src[rng.random(len(src)) < 0.2] = N
+    dst[rng.random(len(dst)) < 0.2] = N + 1
+    table = {"src": src, "dst": dst, "time": stream.time[part]}
+    features = {f"f{i}": stream.edge_features[part, i] for i in range(2)}
+    pq.write_table(pa.table(table | features), tmp_path / "new.parquet")
+    options = {"after": "val", "rows": FEATURES, "quiet": True, "top_k": 5}
+    known = predict(tmp_path / "run", tmp_path / "new.parquet", tmp_path / "a.parquet", **options)
+    fresh = predict(folder / "run", tmp_path / "new.parquet", tmp_path / "b.parquet", **options)
+    assert (known["fresh_nodes"], fresh["fresh_nodes"]) == (0, 2)
+    assert pq.read_table(tmp_path / "a.parquet").equals(pq.read_table(tmp_path / "b.parquet"))
+    dropped = predict(
+        folder / "run",
+        tmp_path / "new.parquet",
+        tmp_path / "c.parquet",
+        **{**options, "rows": dataclasses.replace(FEATURES, unknown="drop")},
+    )
+    assert dropped["dropped"] == {"src": int(((src == N) | (dst == N + 1)).sum())}
+    with pytest.raises(DataError, match="2 ids are not nodes of the data"):
+        predict(
+            folder / "run",
+            tmp_path / "new.parquet",
+            tmp_path / "d.parquet",
+            **{**options, "rows": dataclasses.replace(FEATURES, unknown="stop")},
+        )
+
+
+def test_grown_states():
+    saved = {"table": torch.ones(2, 3), "weight": torch.ones(3, 3), "mail_event": torch.tensor([7, 8])}
+    now = {"table": torch.full((4, 3), 5.0), "weight": torch.zeros(3, 3), "mail_event": torch.full((4,), -1)}
+    as_now = grown(saved, now, zero=False)
+    assert as_now["mail_event"].tolist() == [7, 8, -1, -1]
+    zeros = grown(saved, now, zero=True)
+    assert zeros["table"].sum(1).tolist() == [3, 3, 0, 0]
+    assert torch.equal(zeros["weight"], torch.ones(3, 3))
+
+
+@pytest.mark.parametrize("mode", ["pretrained", "cotrained", "features"])
+def test_static_memory_of_new_nodes_is_zero(tmp_path, mode):
+    stream = stream_of(300, 30)
+    features = np.random.default_rng(0).normal(size=(stream.num_nodes, 4)).astype(np.float32)
+    stream = dataclasses.replace(stream, node_features=features)
+    save_stream(stream, tmp_path / "data")
+    config = replace(
+        disttgl_config(tmp_path / "data", tmp_path / "run"),
+        **{"model__dim": 8, "train__epochs": 1, "train__batch_size": SIZE, "static__mode": mode, "static__epochs": 1},
+        **{"static__cache": tmp_path / "cache", "device": "cpu", "quiet": True},
+    )
+    train_stream(config)
+    last = int(stream.time[-1])
+    table = {"src": [0, 99], "dst": [25, 98], "time": [last, last + 1], "f0": [0.0, 0.0], "f1": [0.0, 0.0]}
+    pq.write_table(pa.table(table), tmp_path / "new.parquet")
+    done = predict(tmp_path / "run", tmp_path / "new.parquet", tmp_path / "p.parquet", rows=FEATURES, quiet=True)
+    assert done["fresh_nodes"] == 2
+    assert np.isfinite(pq.read_table(tmp_path / "p.parquet").to_pydict()["score"]).all()
+
+
+def test_ids_of_the_source_and_its_column_names(tmp_path):
+    """Text ids on two sides, columns with names of their own, through CSV and SQL; answers in the source's ids."""
+    stream = stream_of()
+    lines = [
+        f"u{u},i{v},{t},{f[0]:.6f},{f[1]:.6f}"
+        for u, v, t, f in zip(stream.src, stream.dst, stream.time, stream.edge_features, strict=True)
+    ]
+    header = "user,item,when,a,b"
+    (tmp_path / "old.csv").write_text("\n".join([header, *lines[:600]]))
+    (tmp_path / "new.csv").write_text("\n".join([header, *lines[600:], f"u0,i999,{stream.time[-1]},0,0"]))
+    names = {"src": "user", "dst": "item", "time": "when", "edge_features": "a,b", "bipartite": True}
+    tgscale.import_events(tmp_path / "old.csv", tmp_path / "data", **names)
+    config = replace(default_config(tmp_path / "data", tmp_path / "run"), model__dim=8, train__epochs=1, device="cpu")
+    train_stream(replace(config, quiet=True))
+    done = tgscale.predict(tmp_path / "run", tmp_path / "new.csv", tmp_path / "p.parquet", top_k=4, quiet=True)
+    table = pq.read_table(tmp_path / "p.parquet").to_pydict()
+    assert table["src"][:100] == [f"u{u}" for u in stream.src[600:]]
+    assert table["dst"] == [*(f"i{v}" for v in stream.dst[600:]), "i999"]
+    assert all(name.startswith("i") for top in table["top_dst"] for name in top)
+    assert done["fresh_nodes"] >= 1
+    query = "SELECT * FROM source WHERE item <> 'i999'"
+    rows = RowOptions(query=query)
+    tgscale.predict(tmp_path / "run", tmp_path / "new.csv", tmp_path / "q.parquet", rows=rows, quiet=True)
+    assert len(pq.read_table(tmp_path / "q.parquet")) == 100
+    (tmp_path / "c.csv").write_text("item\ni7\ni8\n")
+    with pytest.raises(DataError, match="none of its ids"):
+        tgscale.predict(tmp_path / "run", tmp_path / "new.csv", tmp_path / "r.parquet", candidates=tmp_path / "c.csv")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"events": None}, ConfigError, "nothing to predict"),
+        ({"evaluate": True, "top_k": 3}, ConfigError, "--evaluate"),
+        ({"after": "train"}, ConfigError, "--after 'train' is unknown"),
+        ({"events": "nothing.parquet"}, DataError, "nothing.parquet not found"),
+        ({"out": "p.csv"}, ConfigError, "ends in .parquet"),
+        ({"after": "test"}, DataError, "earlier .* than the last event that the memory has seen"),
+        ({"rows": RowOptions()}, DataError, "has 0 edge features, and the events of the run have 2"),
+        ({"candidates": "c.parquet"}, DataError, "c.parquet not found"),
+    ],
+)
+def test_mistakes_are_answered(work, tmp_path, monkeypatch, options, error, words):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=words):
+        run_of(work, options.pop("out", tmp_path / "p.parquet"), **options)
+
+
+def test_the_summary_is_in_the_file(work, tmp_path):
+    run_of(work, tmp_path / "p.parquet")
+    metadata = pq.read_schema(tmp_path / "p.parquet").metadata
+    assert metadata[b"batch_size"] == str(SIZE).encode()
