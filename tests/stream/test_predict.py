@@ -90,10 +90,9 @@ def test_given_candidates_are_ranked_as_the_evaluation_ranks_negatives(work, tmp
     folder, _, split, _ = work
     engine = StreamEngine(load_config(folder / "run"), open_stream(folder / "data"), torch.device("cpu"), False)
     event = torch.arange(split.val, split.test)
-    config = engine.config.eval
-    drawn = engine.builder.negatives.draw(event, engine.builder.dst[event].long(), config.negatives, config.seed, True)
-    rows = np.repeat(np.arange(len(event)), config.negatives)
-    shuffled = np.random.default_rng(0).permutation(len(event)).repeat(config.negatives)  # the file's order of rows
+    drawn = engine.negatives_of("test").draw(event).node
+    rows = np.repeat(np.arange(len(event)), drawn.shape[1])
+    shuffled = np.random.default_rng(0).permutation(len(event)).repeat(drawn.shape[1])  # the file's order of rows
     order = np.argsort(shuffled, kind="stable")
     table = pa.table({"row": rows[order], "dst": drawn.flatten().numpy()[order]})
     pq.write_table(table, tmp_path / "c.parquet")

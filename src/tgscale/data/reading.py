@@ -88,7 +88,9 @@ def prepare(
         DataError: a source that cannot be used; names file, row and column.
     """
     rows, staged, dropped = checked_rows(db, paths, reading, work, progress)
-    return Prepared(rows, staged.columns, staged, number_nodes(db, staged, reading.bipartite or rows.bipartite), dropped)
+    return Prepared(
+        rows, staged.columns, staged, number_nodes(db, staged, reading.bipartite or rows.bipartite), dropped
+    )
 
 
 def checked_rows(

@@ -235,7 +235,7 @@ class BatchBuilder:
         """The batch of some events, ``[B]``, against negatives that were drawn already."""
         src, dst, time = self.src[event].long(), self.dst[event].long(), self.time[event]
         candidates = torch.cat([dst[:, None], drawn.node], dim=1)
-        B, shape = len(event), candidates.shape
+        shape = candidates.shape
         if drawn.source is not None:
             src, time = torch.cat([src[:, None], drawn.source], dim=1).flatten(), time.repeat_interleave(shape[1])
             candidates = candidates.view(-1, 1)

@@ -143,7 +143,7 @@ def logit_of(engine, event, source, destination):
     drawn = Drawn(torch.tensor([[destination]]), torch.tensor([[source]]))
     batch = engine.builder.against(torch.tensor([event]), drawn)
     engine.model.eval()
-    return float(engine._logits(engine.memory.read(batch.block.nodes), batch)[0, 1])
+    return float(engine.logits(engine.memory.read(batch.block.nodes), batch)[0, 1])
 
 
 def test_rules_are_scored_on_whole_edges(make_engine):

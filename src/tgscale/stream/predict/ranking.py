@@ -166,10 +166,10 @@ class Ranked:
             device = builder.time.device
             return builder.queries(source.to(device), torch.from_numpy(padded).to(device), time.to(device))
         own = np.asarray(self._rows.dst[piece.low : piece.high], np.int64)[:, None]
-        padded = torch.from_numpy(np.where(nodes < 0, own, nodes))
+        others = torch.from_numpy(np.where(nodes < 0, own, nodes))
         start = piece.step.start - piece.step.low
         event = torch.arange(start + piece.low, start + piece.high, device=builder.time.device)
-        return builder.against(event, Drawn(padded.to(builder.time.device)))
+        return builder.against(event, Drawn(others.to(builder.time.device)))
 
     def take(self, piece: Piece, logits: Tensor) -> Columns | None:
         logits = logits.float().cpu()

@@ -105,7 +105,10 @@ def walk_to_end(engine: StreamEngine, base: Base, quiet: bool) -> None:
     config = engine.config
     parts = [base.split.range("val"), base.split.range("test")]
     spans = [
-        span for part in parts if part[1] <= base.first for span in config.eval.rule.spans(*part, config.eval_batch_size)
+        span
+        for part in parts
+        if part[1] <= base.first
+        for span in config.eval.rule.spans(*part, config.eval_batch_size)
     ]
     with Progress(base.first - base.split.train, "events of before", quiet) as progress:
         for start, stop in spans:
