@@ -70,7 +70,7 @@ def help_of(command: tuple[str, ...]) -> str:
 
 
 COMMANDS = [
-    ("data", "export"),
+    ("data", "list"), ("data", "get"), ("data", "export"),
     ("data", "generate", "stream"), ("data", "generate", "snapshots"), ("data", "import"), ("data", "info"), ("train",),
     ("evaluate",), ("predict",), ("plan",), ("explain",), ("simulate",),
     ("report",),

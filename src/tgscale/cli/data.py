@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import tyro
 from rich.console import Console, RenderableType
 
-from tgscale.cli import data_export
+from tgscale.cli import data_export, data_get
 from tgscale.cli.data_import import run
 from tgscale.cli.data_report import sequence_text
 from tgscale.cli.dispatch import Command, dispatch
@@ -135,6 +135,8 @@ def main(argv: list[str]) -> None:
 COMMANDS = {
     "generate stream": Command("make a stream of events to try things on", generate),
     "generate snapshots": Command("make a sequence of snapshots to try things on", generate_sequence),
+    "list": Command("public data sets that can be fetched by name", data_get.run_list),
+    "get": Command("fetch a public data set, check it and import it", data_get.run_get),
     "import": Command("import events or snapshots from files of a dozen formats, databases or SQL", run),
     "export": Command(
         "write a data directory as CSV, Parquet, JODIE, TGL, DyGLib, SNAP, PyG, TGB or PyGT", data_export.run
