@@ -18,6 +18,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from tgscale.data.datasets.get import get_dataset
+    from tgscale.data.export import export_events
+    from tgscale.data.export.snapshots import export_snapshots
     from tgscale.data.generate import generate_stream
     from tgscale.data.ingest import import_events
     from tgscale.data.snapshot_array import import_array
@@ -52,8 +55,11 @@ _HOME = {
     "disttgl_config": "tgscale.stream.config",
     "evaluate": "tgscale.stream.trainer",
     "evaluate_snapshots": "tgscale.snapshot.trainer",
+    "export_events": "tgscale.data.export",
+    "export_snapshots": "tgscale.data.export.snapshots",
     "generate_snapshots": "tgscale.data.snapshot_generate",
     "generate_stream": "tgscale.data.generate",
+    "get_dataset": "tgscale.data.datasets.get",
     "import_array": "tgscale.data.snapshot_array",
     "import_events": "tgscale.data.ingest",
     "import_pgt": "tgscale.data.snapshot_pgt",
@@ -72,9 +78,9 @@ _HOME = {
 __all__ = [
     "TGN", "EventStream", "History", "NeighborSampler", "SnapshotConfig", "SnapshotSequence", "TGNConfig",
     "TgscaleError", "TrainConfig", "default_config", "disttgl_config", "evaluate", "evaluate_snapshots",
-    "generate_snapshots", "generate_stream", "import_array", "import_events", "import_pgt", "import_snapshots",
-    "open_snapshots", "open_stream", "predict", "replace", "resume", "save_snapshots", "save_stream", "train_snapshots",
-    "train_stream",
+    "export_events", "export_snapshots", "generate_snapshots", "generate_stream", "get_dataset", "import_array",
+    "import_events", "import_pgt", "import_snapshots", "open_snapshots", "open_stream", "predict", "replace",
+    "resume", "save_snapshots", "save_stream", "train_snapshots", "train_stream",
 ]  # fmt: skip
 
 

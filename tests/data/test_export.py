@@ -1,6 +1,8 @@
 """What is written in a format and read back is the same stream; and it is what the format's own loaders expect."""
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from tgscale.data.export import WRITERS, export_events
 from tgscale.data.export.outgoing import PARTS, Outgoing
+from tgscale.data.formats import FORMATS
 from tgscale.data.ingest import import_events
 from tgscale.data.store import open_stream, save_stream
 from tgscale.data.stream import EventStream, Split
@@ -410,3 +413,97 @@ def test_a_real_stream_with_self_loops_comes_back(tmp_path, shared_data):
     for format in ("csv", "tgl"):
         _, before, after = round_trip(tmp_path, tmp_path / "store", format)
         same(before, after, ["label"])
+
+
+def test_snapshots_formats_are_not_for_events(tmp_path):
+    with pytest.raises(ConfigError, match=r"pgt holds snapshots.*--every 1d"):
+        export_events(saved(tmp_path, a_stream()), tmp_path / "x", format="pgt")
+
+
+def test_too_small_a_disk_is_noticed_before(tmp_path, monkeypatch):
+    store = saved(tmp_path, a_stream())
+    usage = shutil.disk_usage(tmp_path)._replace(free=50)
+    monkeypatch.setattr("tgscale.data.export.publish.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("tgscale.data.export.tgl.write_text", None)  # nothing is written
+    with pytest.raises(StoreError, match="disk full"):
+        export_events(store, tmp_path / "x", format="tgl")
+
+
+def test_what_a_killed_export_left_goes(tmp_path):
+    """A folder of a process that is no more; and what it had put aside comes back."""
+    store = saved(tmp_path, a_stream())
+    export_events(store, tmp_path / "out", format="tgl")
+    (tmp_path / "out").rename(tmp_path / ".out.old")
+    (tmp_path / ".out.tmp-999999999").mkdir()
+    with pytest.raises(StoreError, match="already exists"):
+        export_events(store, tmp_path / "out", format="tgl")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["out", "store"]
+
+
+def test_a_file_beside_is_not_overwritten(tmp_path):
+    store = saved(tmp_path, a_stream())
+    (tmp_path / "x.nodes.csv").write_text("mine")
+    with pytest.raises(StoreError, match=r"x\.nodes\.csv already exists"):
+        export_events(store, tmp_path / "x.csv", format="csv")
+    assert (tmp_path / "x.nodes.csv").read_text() == "mine"
+    assert not (tmp_path / "x.csv").exists()
+
+
+def test_tgn_reads_jodie(tmp_path):
+    """As TGN's preprocess_data.py goes through the lines."""
+    stream = a_stream(src=[0, 1, 0, 1, 1, 0], dst=[3, 3, 2, 2, 2, 3], node_features=None)
+    export_events(saved(tmp_path, stream), tmp_path / "toy.csv", format="jodie")
+    _, *lines = (tmp_path / "toy.csv").read_text().splitlines()
+    rows = [[float(value) for value in line.split(",")] for line in lines]
+    table = np.array(rows)
+    np.testing.assert_array_equal(table[:, 2], stream.time)
+    np.testing.assert_array_equal(table[:, 3], stream.label)
+    np.testing.assert_array_equal(table[:, 4:].astype(np.float32), stream.edge_features)
+    np.testing.assert_array_equal(table[:, 0], stream.src)
+    np.testing.assert_array_equal(table[:, 1] + 2, stream.dst)
+
+
+def test_py_tgb_reads_its_edge_lists(tmp_path):
+    """TGB's own functions get the events, in the numbering that they give nodes."""
+    loaders = pytest.importorskip("tgb.utils.pre_process", reason="py-tgb is not installed: pip install py-tgb")
+    stream = a_stream(src=[0, 1, 0, 1, 1, 0], dst=[3, 3, 2, 2, 2, 3], node_features=None)
+    export_events(saved(tmp_path, stream), tmp_path / "wiki.csv", format="tgb-csv")
+    table, features, _ = loaders.load_edgelist_wiki(str(tmp_path / "wiki.csv"))
+    for name, column in (("u", stream.src), ("i", stream.dst), ("ts", stream.time)):
+        np.testing.assert_array_equal(table[name], column)
+    np.testing.assert_allclose(features, stream.edge_features)
+    one_side = a_stream(node_features=None, edge_features=np.full((6, 1), 8.0))
+    save_stream(one_side, tmp_path / "other")
+    export_events(tmp_path / "other", tmp_path / "coin.csv", format="tgb-csv")
+    table, _, numbers = loaders.csv_to_pd_data_sc(str(tmp_path / "coin.csv"))
+    np.testing.assert_array_equal(table["u"], [numbers[str(node)] for node in one_side.src])
+    np.testing.assert_array_equal(table["i"], [numbers[str(node)] for node in one_side.dst])
+    np.testing.assert_array_equal(table["w"], np.log2(8.0))
+
+
+def test_dyglib_reads_its_folder(tmp_path):
+    """As DyGLib's DataLoader.get_link_prediction_data opens the three files."""
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed: pip install pandas")
+    stream = a_stream()
+    export_events(saved(tmp_path, stream), tmp_path / "toy", format="dyglib")
+    table = pandas.read_csv(tmp_path / "toy" / "ml_toy.csv")
+    edges, nodes = np.load(tmp_path / "toy" / "ml_toy.npy"), np.load(tmp_path / "toy" / "ml_toy_node.npy")
+    np.testing.assert_array_equal(nodes[table.u.values.astype(np.int64)], stream.node_features[stream.src])
+    np.testing.assert_array_equal(nodes[table.i.values.astype(np.int64)], stream.node_features[stream.dst])
+    np.testing.assert_array_equal(edges[table.idx.values.astype(np.int64)], stream.edge_features)
+    np.testing.assert_array_equal(table.ts.values.astype(np.float64), stream.time)
+    np.testing.assert_array_equal(table.label.values, stream.label)
+
+
+def test_the_documentation_says_what_is_carried():
+    """The table of docs/formats.md agrees with the table of writers."""
+    page = (Path(__file__).parents[2] / "docs" / "formats.md").read_text()
+    lines = [line for line in page.splitlines() if line.startswith("| `") and line.count("|") == 10]
+    rows = {row[0].strip("`"): row[1:] for row in ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines)}
+    parts = ("label", "split", "edge_features", "node_features", "ids")
+    for name, writer in WRITERS.items():
+        _, _, written, *cells = rows[name]
+        assert written == "yes", name
+        assert {part for part, cell in zip(parts, cells, strict=True) if cell} == writer.carries & set(parts), name
+    for name in {*FORMATS, "tgb"} - set(WRITERS):
+        assert any(f"`{name}`" in line and "yes" in line for line in page.splitlines()), name

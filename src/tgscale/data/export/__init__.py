@@ -9,6 +9,8 @@ from tgscale.data.export import dyglib, jodie, pyg, snap, tables, tgb, tgl
 from tgscale.data.export.outgoing import PARTS, Outgoing, Writer
 from tgscale.data.export.publish import publishing
 from tgscale.data.export.report import ExportReport, check_format
+from tgscale.data.formats import OF_SNAPSHOTS
+from tgscale.errors import ConfigError
 
 __all__ = ["WRITERS", "ExportReport", "export_events"]
 
@@ -41,10 +43,16 @@ def export_events(
         StoreError: no data directory, the target exists, or the disk is full.
     """
     began = clock.perf_counter()
+    if format in OF_SNAPSHOTS:
+        raise ConfigError(
+            f"{format} holds snapshots, and this is a stream of events: make snapshots of it first, with "
+            "`tgscale data import DIR --out NEW --every 1d`."
+        )
     check_format(format, WRITERS)
     writer, out = WRITERS[format], Path(out)
     data = data if isinstance(data, Outgoing) else Outgoing.open(data)
-    with publishing(out, writer.files, overwrite) as target:
+    least = sum(table.nbytes for table in (data.stream.edge_features, data.stream.node_features) if table is not None)
+    with publishing(out, writer.files, overwrite, least if writer.binary else 0) as target:
         remarks = writer.check(data)
         writer.write(data, target)
         names = [file.name for file in (target if writer.files else target.parent).iterdir()]

@@ -72,4 +72,5 @@ WRITER = Writer(
     reading,
     files=("ml_*.csv", "ml_*.npy", "node_ids.parquet"),
     check=check,
+    binary=True,
 )

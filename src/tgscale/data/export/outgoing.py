@@ -41,6 +41,7 @@ class Writer:
         reading: options of :func:`tgscale.data.ingest.import_events` that read it back, given where it lies.
         files: patterns of the files of a folder, for formats that are one; else none.
         check: refuses a stream that the format cannot hold, and returns remarks.
+        binary: features are written as 32-bit numbers, so how much room they need is known before.
     """
 
     about: str
@@ -49,6 +50,7 @@ class Writer:
     reading: Callable[[Outgoing, Path], dict[str, Any]]
     files: tuple[str, ...] = ()
     check: Callable[[Outgoing], list[str]] = lambda data: []
+    binary: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import shutil
 from collections.abc import Iterator
@@ -16,24 +17,27 @@ from tgscale.errors import StoreError
 
 
 @contextmanager
-def publishing(out: Path, files: tuple[str, ...], overwrite: bool) -> Iterator[Path]:
+def publishing(out: Path, files: tuple[str, ...], overwrite: bool, least: int = 0) -> Iterator[Path]:
     """A path to write to, in a hidden folder beside the target; what lies in it moves to its place at the end.
 
     Args:
         out: the target: a file (with those beside it whose names begin like its own), or a folder.
         files: for a folder, patterns of the files that it may hold; none for a file.
         overwrite: replace what is there; a folder only if it holds nothing but such files.
+        least: bytes that will be needed at least; a disk that has fewer is refused at once.
 
     Raises:
         StoreError: the target exists, the disk is full, or the target cannot be written.
     """
     out = out.absolute()
+    _recover(out)
     _check(out, files, overwrite)
     folder = out.parent / f".{out.name}.tmp-{os.getpid()}"
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
+        if shutil.disk_usage(folder).free < least:
+            raise OSError(errno.ENOSPC, "No space left on device")
         yield folder / out.name
         _sync(folder)
         _check(out, files, overwrite)
@@ -63,6 +67,31 @@ def _check(out: Path, files: tuple[str, ...], overwrite: bool) -> None:
             raise StoreError(f"{out} holds other files ({', '.join(sorted(others)[:3])}): choose another target.")
 
 
+def _recover(out: Path) -> None:
+    """Tidy up after a crash: what it had begun goes, what it had put aside comes back."""
+    for folder in out.parent.glob(f".{glob.escape(out.name)}.tmp-*"):
+        pid = folder.name.rpartition("-")[2]
+        if pid.isdecimal() and (int(pid) == os.getpid() or not _runs(int(pid))):
+            shutil.rmtree(folder, ignore_errors=True)
+    old = _old(out)
+    if old.exists() and not os.path.lexists(out):
+        os.rename(old, out)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _old(out: Path) -> Path:
+    return out.parent / f".{out.name}.old"
+
+
 def _sync(folder: Path) -> None:
     for file in folder.rglob("*"):
         if file.is_file():
@@ -71,7 +100,7 @@ def _sync(folder: Path) -> None:
 
 
 def _replace_folder(new: Path, out: Path) -> None:
-    old = out.parent / f".{out.name}.old"
+    old = _old(out)
     shutil.rmtree(old, ignore_errors=True)
     if out.exists():
         os.rename(out, old)
@@ -81,11 +110,12 @@ def _replace_folder(new: Path, out: Path) -> None:
 
 def _move_files(folder: Path, out: Path, overwrite: bool) -> None:
     # The main file last: while it is the old one, or not there, nobody takes the export for whole.
-    for file in sorted(folder.iterdir(), key=lambda file: file.name == out.name):
-        target = out.parent / file.name
+    files = sorted(folder.iterdir(), key=lambda file: file.name == out.name)
+    for target in (out.parent / file.name for file in files):
         if not overwrite and os.path.lexists(target):
             raise StoreError(f"{target} already exists: choose another target, or pass --overwrite to replace it.")
-        os.replace(file, target)
+    for file in files:
+        os.replace(file, out.parent / file.name)
 
 
 def _said(out: Path, folder: Path, error: OSError) -> StoreError:

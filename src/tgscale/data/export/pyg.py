@@ -51,4 +51,5 @@ WRITER = Writer(
     write,
     lambda data, target: {"format": "pyg"} | data.units(),
     check=check,
+    binary=True,
 )

@@ -50,8 +50,7 @@ def _adjacency(data: Outgoing, folder: Path) -> dict[str, np.ndarray]:
     As ``gen_graph.py --add_reverse`` has it, a self-loop stands twice, where ours stands once.
     """
     stream, tcsr = data.stream, data.stream.tcsr
-    loops = np.bincount(_self_loops(data), minlength=stream.num_nodes) if stream.num_events else 0
-    indptr = np.asarray(tcsr.indptr) + np.concatenate([[0], np.cumsum(loops)])
+    indptr = np.asarray(tcsr.indptr) + np.concatenate([[0], np.cumsum(_self_loops(data))])
     size = int(indptr[-1])
     id_type = np.int32 if max(size, stream.num_events) < 2**31 else np.int64
     files = {
@@ -71,11 +70,13 @@ def _adjacency(data: Outgoing, folder: Path) -> dict[str, np.ndarray]:
 
 
 def _self_loops(data: Outgoing) -> np.ndarray:
-    found = [np.zeros(0, np.int64)]
+    """Number of self-loops of each node, int64 ``[N]``."""
+    loops = np.zeros(data.stream.num_nodes, np.int64)
     for rows in data.chunks():
         src = np.asarray(data.stream.src[rows])
-        found.append(src[src == data.stream.dst[rows]])
-    return np.concatenate(found)
+        nodes, counts = np.unique(src[src == data.stream.dst[rows]], return_counts=True)
+        loops[nodes] += counts
+    return loops
 
 
 def _node_blocks(indptr: np.ndarray) -> Iterator[tuple[int, int]]:
@@ -128,4 +129,5 @@ WRITER = Writer(
     reading,
     files=("edges.csv", "labels.csv", "ext_full.npz", "*_features.pt", "node_ids.parquet"),
     check=check,
+    binary=True,
 )
