@@ -8,6 +8,7 @@ import multiprocessing
 import re
 import shutil
 import threading
+import time
 import zipfile
 from collections import Counter
 from dataclasses import replace
@@ -23,7 +24,7 @@ from tgscale.data.datasets.fetch import fetch, recorded_digest
 from tgscale.data.datasets.get import downloads_folder, get_dataset, parse_digests
 from tgscale.data.datasets.registry import DATASETS, find_dataset
 from tgscale.data.formats import FORMATS
-from tgscale.data.store import open_stream
+from tgscale.data.store import open_stream, read_meta
 from tgscale.errors import ConfigError, DataError, StoreError
 
 CONTENT = bytes(range(256)) * 20_000  # 5 MB: several pieces
@@ -62,6 +63,8 @@ class Handler(BaseHTTPRequestHandler):
             part = part[: how.cut_after]
             self.close_connection = True
         self.wfile.write(part)
+        if how.stall is not None and len(part) < len(content) - first:
+            how.stall.wait(30)
 
     def _first(self, content, how):
         asked = self.headers.get("Range")
@@ -78,7 +81,9 @@ class Handler(BaseHTTPRequestHandler):
 def server():
     served = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     served.files, served.asked = {"x.bin": CONTENT}, []
-    served.how = SimpleNamespace(ranges=True, validator='"v1"', cuts=0, cut_after=2 << 20, failing=0, failure=503)
+    served.how = SimpleNamespace(
+        ranges=True, validator='"v1"', cuts=0, cut_after=2 << 20, failing=0, failure=503, stall=None
+    )
     served.url = f"http://127.0.0.1:{served.server_port}"
     thread = threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -134,6 +139,23 @@ def test_a_killed_fetch_is_gone_on_with_by_the_next(tmp_path, server):
     assert not (tmp_path / "x.bin").exists()
     assert get(server, tmp_path).path.read_bytes() == CONTENT
     assert server.asked[-1][1] == f"bytes={2 << 20}-"
+
+
+def test_a_process_that_is_killed(tmp_path, server):
+    """SIGKILL in the middle: what had arrived is used, and the lock is free."""
+    server.how.cuts, server.how.stall = 1, threading.Event()
+    context = multiprocessing.get_context("fork")
+    worker = context.Process(target=fetch, args=(f"{server.url}/x.bin", tmp_path / "x.bin"))
+    worker.start()
+    part = tmp_path / ".x.bin.part"
+    while not (part.exists() and part.stat().st_size >= 1 << 20):
+        time.sleep(0.01)
+    worker.kill()
+    worker.join()
+    server.how.stall.set()
+    have = part.stat().st_size
+    assert get(server, tmp_path).path.read_bytes() == CONTENT
+    assert server.asked[-1][1] == f"bytes={have}-"
 
 
 def test_a_file_that_changed_meanwhile_comes_from_its_beginning(tmp_path, server):
@@ -296,6 +318,11 @@ def test_get_fetches_and_imports(tmp_path, server, capsys):
     assert hashlib.sha256(JODIE.encode()).hexdigest() in printed.out
     assert "no digest is published" in printed.out
     assert "2 events were imported, 157,474 is what the source states" in printed.out
+    assert read_meta(tmp_path / "wiki")["source"]["dataset"] == {
+        "name": "wikipedia",
+        "urls": ["http://snap.stanford.edu/jodie/wikipedia.csv"],
+        "sha256": {"wikipedia.csv": hashlib.sha256(JODIE.encode()).hexdigest()},
+    }
     with pytest.raises(StoreError, match="already exists"):  # before anything is fetched
         command.main(words)
     assert len(server.asked) == 1

@@ -507,3 +507,20 @@ def test_the_documentation_says_what_is_carried():
         assert {part for part, cell in zip(parts, cells, strict=True) if cell} == writer.carries & set(parts), name
     for name in {*FORMATS, "tgb"} - set(WRITERS):
         assert any(f"`{name}`" in line and "yes" in line for line in page.splitlines()), name
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz"])
+@pytest.mark.parametrize("format", ["csv", "jodie", "snap"])
+def test_text_is_compressed_by_its_name(tmp_path, format, suffix):
+    stream = a_stream(src=[0, 1, 0, 1, 1, 0], dst=[3, 3, 2, 2, 2, 3], node_features=None)
+    out = tmp_path / f"x.csv{suffix}"
+    report = export_events(saved(tmp_path, stream), out, format=format)
+    assert out.read_bytes()[:2] == {".gz": b"\x1f\x8b", ".bz2": b"BZ", ".xz": b"\xfd7"}[suffix]
+    import_events(out, tmp_path / "back", **report.reading)
+    same(stream, open_stream(tmp_path / "back"), ["edge_features"] if format != "snap" else [])
+
+
+@pytest.mark.parametrize(("format", "suffix"), [("pyg", ".gz"), ("parquet", ".xz"), ("csv", ".zst")])
+def test_a_name_that_promises_another_compression(tmp_path, format, suffix):
+    with pytest.raises(ConfigError, match=f"is not compressed by {suffix}"):
+        export_events(saved(tmp_path, a_stream()), tmp_path / f"x{suffix}", format=format)

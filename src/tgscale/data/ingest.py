@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import shutil
 import time as clock
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from tgscale.data.formats.source import Columns
 from tgscale.data.nodes import write_node_features, write_node_ids, write_node_labels
@@ -85,6 +86,7 @@ def import_events(
     query: str | None = None,
     name: str | None = None,
     overwrite: bool = False,
+    about: Mapping[str, Any] | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> ImportReport:
     """Import events into a data directory.
@@ -112,6 +114,7 @@ def import_events(
         query: SQL (DuckDB) whose result is imported.
         name: name for reports; the directory's name unless given.
         overwrite: replace a data directory that is already there.
+        about: what else ``meta.json`` shall keep about the source; must go into JSON.
         progress: is called with a few words at each step.
 
     Raises:
@@ -152,7 +155,7 @@ def import_events(
             time_unit=time_unit,
             num_sources=nodes.num_sources,
             source_split=written.split,
-            source=origin(prepared, query),
+            source={**origin(prepared, query), **(about or {})},
             classes=classes,
         )
     return ImportReport(

@@ -94,9 +94,12 @@ def get_dataset(
     if not import_it:
         return GetReport(dataset, files, folder, None)
     source = _source(dataset, folder, files)
+    digests = {file.path.name: file.sha256 for file in files}
+    about = {"dataset": {"name": name, "urls": [file.url for file in dataset.files], "sha256": digests}}
     report = import_events(
-        source, out, name=name, overwrite=overwrite, memory_limit=memory_limit, progress=progress, **dataset.options
-    )
+        source, out, name=name, overwrite=overwrite, memory_limit=memory_limit, about=about, progress=progress,
+        **dataset.options,
+    )  # fmt: skip
     hints = []
     if dataset.events is not None and report.events != dataset.events:
         hints.append(f"{report.events:,} events were imported, {dataset.events:,} is what the source states")

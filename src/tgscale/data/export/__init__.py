@@ -8,7 +8,7 @@ from pathlib import Path
 from tgscale.data.export import dyglib, jodie, pyg, snap, tables, tgb, tgl
 from tgscale.data.export.outgoing import PARTS, Outgoing, Writer
 from tgscale.data.export.publish import publishing
-from tgscale.data.export.report import ExportReport, check_format
+from tgscale.data.export.report import ExportReport, check_format, check_suffix
 from tgscale.data.formats import OF_SNAPSHOTS
 from tgscale.errors import ConfigError
 
@@ -49,6 +49,7 @@ def export_events(
             "`tgscale data import DIR --out NEW --every 1d`."
         )
     check_format(format, WRITERS)
+    check_suffix(Path(out), format)
     writer, out = WRITERS[format], Path(out)
     data = data if isinstance(data, Outgoing) else Outgoing.open(data)
     least = sum(table.nbytes for table in (data.stream.edge_features, data.stream.node_features) if table is not None)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import bz2
+import gzip
+import lzma
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +18,18 @@ from tgscale.data.directory import CHUNK_BYTES
 from tgscale.data.export.outgoing import Outgoing
 
 NODE_IDS_SUFFIX = ".node_ids.parquet"
+OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+"""How text is compressed, by the suffix of the file's name. What an import reads, too."""
 
 
 def write_text(path: Path, header: str, batches: Iterator[pa.RecordBatch], delimiter: str = ",") -> None:
     """Write delimited text with this first line (none when it is empty); text is quoted, numbers are not.
 
-    Floats are written with the fewest digits that read back as the same number.
+    A name that ends in ``.gz``, ``.bz2`` or ``.xz`` is compressed so. Floats are written with the fewest digits that
+    read back as the same number.
     """
     options = pacsv.WriteOptions(include_header=False, delimiter=delimiter)
-    with open(path, "wb") as file:
+    with OPENERS.get(path.suffix, open)(path, "wb") as file:
         if header:
             file.write(f"{header}\n".encode())
         writer = None

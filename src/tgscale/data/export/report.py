@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tgscale.data.formats.tabular import COMPRESSED
 from tgscale.errors import ConfigError
+
+NOT_TEXT = ("parquet", "pyg", "tgl", "dyglib", "pgt")
 
 
 @dataclass(frozen=True)
@@ -48,3 +51,16 @@ def check_format(name: str, table: dict[str, Any]) -> None:
         near = difflib.get_close_matches(name, table, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise ConfigError(f"--format {name!r} cannot be written: choose {', '.join(table)}.{hint}")
+
+
+def check_suffix(out: Path, format: str) -> None:
+    """Refuse the name of a compressed file where it would not be one.
+
+    Raises:
+        ConfigError: text alone is compressed, by gzip, bzip2 or xz.
+    """
+    if out.suffix in COMPRESSED and (format in NOT_TEXT or out.suffix == ".zst"):
+        raise ConfigError(
+            f"--out {out}: {format} is not compressed by {out.suffix}; text formats are, by .gz, .bz2 or .xz. "
+            "Give another name."
+        )

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from tgscale.data.directory import CHUNK_BYTES
 from tgscale.data.export.pieces import feature_columns, write_parquet, write_text
 from tgscale.data.export.publish import publishing
-from tgscale.data.export.report import ExportReport, check_format
+from tgscale.data.export.report import ExportReport, check_format, check_suffix
 from tgscale.data.snapshot_store import open_snapshots
 from tgscale.data.snapshots import SnapshotSequence
 from tgscale.data.store import NODE_IDS
@@ -72,6 +72,7 @@ def export_snapshots(data: str | Path, out: str | Path, *, format: str, overwrit
     """
     began = clock.perf_counter()
     check_format(format, SNAPSHOT_WRITERS)
+    check_suffix(Path(out), format)
     writer, out, sequence = SNAPSHOT_WRITERS[format], Path(out), Sequence.open(data)
     with publishing(out, (), overwrite) as target:
         writer.write(sequence, target)
