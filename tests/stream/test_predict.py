@@ -105,7 +105,7 @@ def test_given_candidates_are_ranked_as_the_evaluation_ranks_negatives(work, tmp
         assert ranked["top_score"][i] == sorted(ranked["top_score"][i], reverse=True)
 
 
-@pytest.mark.parametrize("pairs", [1 << 16, 30, 7])  # all at once; few rows at once; a row's candidates in pieces
+@pytest.mark.parametrize("pairs", [1 << 14, 30, 7])  # all at once; few rows at once; a row's candidates in pieces
 def test_the_best_of_all_destinations_seen_before(work, tmp_path, monkeypatch, pairs):
     _, stream, split, _ = work
     everything = run_of(work, tmp_path / "all.parquet", top_k=0)[1]

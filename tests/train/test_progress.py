@@ -86,3 +86,30 @@ def test_a_quiet_bar_is_no_bar(monkeypatch):
     with Progress(10, "val", quiet=True) as shown:
         shown.advance(10)
     assert terminal.getvalue() == ""
+
+
+def test_the_rate_tells_once_how_long_all_passes_take(clock, capsys):
+    with Progress(1000, "epoch 1/5", later=4000) as shown:
+        for _ in range(5):
+            clock.now += 2
+            shown.advance(100)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "training takes" in line]
+    # 200 of 5000 are done after 4 s: 4800 at 50 a second are 96 s.
+    assert lines == ["training takes about 2 min more at this rate (50 events/s), without what validation takes"]
+
+
+def test_no_bar_and_no_carriage_return_where_there_is_no_terminal(clock, capsys):
+    with Progress(10, "val") as shown:
+        clock.now += 60
+        shown.advance(5)
+    printed = capsys.readouterr().err
+    assert "\r" not in printed
+    assert "\x1b" not in printed
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (3600, "60 min"), (12_000, "3 h 20 min"), (187_200, "2 days 4 h")],
+)
+def test_durations(seconds, words):
+    assert progress.duration(seconds) == words

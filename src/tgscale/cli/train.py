@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -42,12 +43,13 @@ def main(argv: list[str]) -> None:
     first = Ranks.from_environment().is_first
     try:
         result = engine.train(config, resume=bool(known.resume))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        code = 128 + getattr(stop, "signal", signal.SIGINT)
         if not first:
-            sys.exit(130)
+            sys.exit(code)
         if config.run.exists():  # a run that has nothing to show yet is gone
             print(f"\ntgscale: stopped. {_how_to_go_on(config)}", file=sys.stderr)
-            sys.exit(130)
+            sys.exit(code)
         raise
     if not config.quiet and first:
         engine.show(result, config.run)

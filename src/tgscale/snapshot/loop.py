@@ -15,6 +15,7 @@ from tgscale.snapshot.engine import SnapshotEngine
 from tgscale.snapshot.executors import Executor
 from tgscale.train.distributed import Ranks
 from tgscale.train.gradients import GradientBuffer
+from tgscale.train.interrupt import Interrupt
 from tgscale.train.progress import Progress
 from tgscale.train.rates import warm_up_and_cosine
 from tgscale.train.trace import Trace
@@ -33,6 +34,7 @@ class SnapshotLoop:
         trace: where spans go.
 
     Attributes:
+        interrupt: looked at before each step, where there is one.
         iteration: steps taken; epoch: epochs begun and not ended; at: steps taken of it.
     """
 
@@ -47,6 +49,7 @@ class SnapshotLoop:
         steps = train.epochs * self.steps_per_epoch
         factor = warm_up_and_cosine if train.schedule == "cosine" else lambda done: 1.0
         self.scheduler = LambdaLR(self.optimizer, lambda step: factor(step / steps))
+        self.interrupt: Interrupt | None = None
         self.iteration = self.epoch = self.at = 0
         self.plan: list[Step] = []
         self.notes: tuple[str, ...] = ()
@@ -79,8 +82,10 @@ class SnapshotLoop:
         self.plan, self.notes, self.at = list(plan), plan.notes, 0
 
     def run(self, steps: int, progress: Progress | None = None) -> None:
-        """Take some steps of the epoch."""
+        """Take some steps of the epoch, fewer where the interrupt asks to stop."""
         for _ in range(steps):
+            if self.interrupt and self.interrupt.asked:
+                return
             groups = self.step()
             if progress:
                 progress.advance(groups)

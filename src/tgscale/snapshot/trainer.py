@@ -31,6 +31,7 @@ from tgscale.train.environment import (
     peak_memory_bytes,
     set_threads,
 )
+from tgscale.train.interrupt import Interrupt
 from tgscale.train.progress import Progress
 from tgscale.train.run_start import (
     BEST,
@@ -153,9 +154,11 @@ class _Trainer:
         self.trace = Trace(config.profile, synchronize)
         self.executor, self.choice = make_executor(config.executor, engine, self.trace, ranks)
         self.loop = SnapshotLoop(engine, self.executor, ranks, self.trace)
+        self.loop.interrupt = self.interrupt = Interrupt(alone=ranks.world == 1)
         checkpoints = RunDirectory.checkpoints_of(config.run)
         self.steps = Checkpointer(checkpoints / STEPS, config.keep_checkpoints, ranks)
         self.best = Checkpointer(checkpoints / BEST, keep=1)
+        self.told = False
         self.best_value, self.best_epoch = float("nan"), 0
         self.seconds: list[float] = [0.0]
         self.imbalance: list[float] = []
@@ -167,18 +170,35 @@ class _Trainer:
 
     def fit(self) -> dict[str, Any]:
         patience, epochs = self.config.train.patience, self.config.train.epochs
+        if not (self.config.quiet or self.run is None):
+            print(self._outlook(), file=sys.stderr)
         while self.loop.epoch < epochs:
-            self._one_epoch()
+            with self.interrupt.deferred():
+                self._one_epoch()
+                self.interrupt.obey()
             if patience and self.loop.epoch - self.best_epoch >= patience:
                 break
         return self._finish()
+
+    def _outlook(self) -> str:
+        """What is trained on what, where, and how much of it, in a line."""
+        config, engine, sequence = self.config, self.engine, self.engine.sequence
+        devices = f"{self.ranks.world} devices ({config.partition}), " if self.ranks.world > 1 else ""
+        threads = f", {config.threads} thread{'s' if config.threads > 1 else ''}" if engine.device.type == "cpu" else ""
+        return (
+            f"training {config.model} on {sequence.name} ({sequence.num_steps:,} snapshots of {sequence.num_nodes:,} "
+            f"nodes; {engine.task.name}), on {devices}{engine.device}{threads}, executor {self.executor.name}: at most "
+            f"{config.train.epochs} epochs of {len(engine.groups):,} groups, into {config.run}"
+        )
 
     def _one_epoch(self) -> None:
         loop, quiet = self.loop, self.config.quiet or not self.ranks.is_first
         if not loop.plan:
             loop.begin_epoch()
-        groups = len(self.engine.groups)
-        with Progress(groups, f"epoch {loop.epoch + 1}/{self.config.train.epochs}", quiet, unit="groups") as progress:
+        groups, epochs = len(self.engine.groups), self.config.train.epochs
+        later = None if self.told else groups * (epochs - loop.epoch - 1)
+        self.told = True
+        with Progress(groups, f"epoch {loop.epoch + 1}/{epochs}", quiet, unit="groups", later=later) as progress:
             while not loop.ended:
                 every = self.config.checkpoint_every or len(loop.plan)
                 until = min(every - loop.iteration % every, len(loop.plan) - loop.at)
@@ -186,7 +206,9 @@ class _Trainer:
                 loop.run(until, progress)
                 self.seconds[-1] += time.perf_counter() - began
                 if not loop.ended:
-                    self._save()
+                    if loop.iteration:
+                        self._save()
+                    self.interrupt.obey()
         self._validate()
         self._save()
 

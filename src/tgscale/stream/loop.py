@@ -31,6 +31,7 @@ from tgscale.stream.pipeline import Pipeline
 from tgscale.stream.schedule import Schedule, Task
 from tgscale.train.distributed import Ranks
 from tgscale.train.gradients import GradientBuffer
+from tgscale.train.interrupt import Interrupt
 from tgscale.train.progress import Progress
 from tgscale.train.trace import Trace
 
@@ -74,6 +75,7 @@ class TrainingLoop:
 
     Attributes:
         iteration: the next one.
+        interrupt: looked at before each iteration, where there is one.
         steps, rows_read, rows_written: iterations since this was made, and rows of the memory that they took.
     """
 
@@ -91,6 +93,7 @@ class TrainingLoop:
         self.optimizers = engine.optimizers()
         self.schedulers = engine.schedulers(self.optimizers, schedule.iterations)
         self.gradients = GradientBuffer(engine.model, engine.sparse_parameters())
+        self.interrupt: Interrupt | None = None
         self.iteration = 0
         self.steps = self.rows_read = self.rows_written = 0
         self._kept: dict[int, Work | None] = dict.fromkeys(self.trainers)
@@ -113,11 +116,11 @@ class TrainingLoop:
         return cls(engine, schedule, local_memories(engine), trace=trace)
 
     def run(self, until: int, progress: Progress | None = None) -> None:
-        """Go on to iteration ``until``."""
+        """Go on to iteration ``until``, or until the interrupt asks to stop."""
         self.engine.model.train()
         if self._pipeline is None:
             self._start()
-        while self.iteration < until:
+        while self.iteration < until and not (self.interrupt and self.interrupt.asked):
             events = self.schedule.events(self.iteration)
             self.step()
             if progress:

@@ -35,6 +35,7 @@ from tgscale.train.environment import (
     peak_memory_bytes,
     set_threads,
 )
+from tgscale.train.interrupt import Interrupt
 from tgscale.train.progress import Progress
 from tgscale.train.run_start import (
     BEST,
@@ -239,9 +240,11 @@ class _Trainer:
         self.trace = Trace(config.profile, synchronize)
         self.backend, memories = place_memories(config, engine, ranks)
         self.loop = make_loop(engine, self.schedule, memories, ranks, self.trace)
+        self.loop.interrupt = self.interrupt = Interrupt(alone=ranks.world == 1)
         checkpoints = RunDirectory.checkpoints_of(config.run)
         self.steps = Checkpointer(checkpoints / STEPS, config.keep_checkpoints, ranks)
         self.best = Checkpointer(checkpoints / BEST, keep=1)
+        self.told = False
         self.events = 0
         self.validations = 0
         self.best_validation, self.best_epoch, self.best_mrr = 0, 0.0, -1.0
@@ -252,14 +255,30 @@ class _Trainer:
         self.loop.close()
 
     def fit(self) -> dict[str, Any]:
+        if not (self.config.quiet or self.run is None):
+            print(self._outlook(), file=sys.stderr)
         if self.loop.iteration == 0 and self.schedule.warm:
             self.loop.replay()
         patience = self.config.train.patience
         while self.loop.iteration < self.schedule.iterations:
-            self._one_sweep()
+            with self.interrupt.deferred():
+                self._one_sweep()
+                self.interrupt.obey()
             if patience and self.validations - self.best_validation >= patience:
                 break
         return self._finish()
+
+    def _outlook(self) -> str:
+        """What is trained on what, where, and how much of it, in a line."""
+        config, engine, schedule = self.config, self.engine, self.schedule
+        emulated = " (emulated)" if config.emulate is not None else ""
+        threads = f", {config.threads} thread{'s' if config.threads > 1 else ''}" if engine.device.type == "cpu" else ""
+        return (
+            f"training tgn on {engine.stream.name} ({schedule.num_events:,} of {engine.stream.num_events:,} events "
+            f"are for training), on {engine.device}{threads}, layout {config.run_layout}{emulated}: at most "
+            f"{config.train.epochs} epochs, {schedule.iterations:,} iterations of {schedule.batch_size:,} events per "
+            f"trainer, into {config.run}"
+        )
 
     @property
     def epochs_done(self) -> float:
@@ -274,12 +293,18 @@ class _Trainer:
             last += 1
         events = sum(self.schedule.events(t) for t in range(first, last + 1))
         quiet = self.config.quiet or not self.ranks.is_first
-        with Progress(events, self._label(events), quiet=quiet) as progress:
+        later = (
+            sum(self.schedule.events(t) for t in range(last + 1, self.schedule.iterations)) if not self.told else None
+        )
+        self.told = True
+        with Progress(events, self._label(events), quiet=quiet, later=later) as progress:
             every = self.config.checkpoint_every or last + 1
             for stop in [*range(first - first % every + every, last + 1, every), last + 1]:
                 self._train(stop, progress)
-                if stop <= last:
-                    self._save()
+                if self.loop.iteration <= last:
+                    if self.loop.iteration:
+                        self._save()
+                    self.interrupt.obey()
         self._validate()
         self._save()
 
@@ -292,7 +317,7 @@ class _Trainer:
         began = time.perf_counter()
         first = self.loop.iteration
         self.loop.run(stop, progress)
-        self.events += sum(self.schedule.events(t) for t in range(first, stop))
+        self.events += sum(self.schedule.events(t) for t in range(first, self.loop.iteration))
         seconds = time.perf_counter() - began
         self.seconds[-1] += seconds
         self.own_seconds += seconds

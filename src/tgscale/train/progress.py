@@ -13,6 +13,9 @@ from rich.progress import Progress as Bar
 LINE_EVERY = 10.0
 """Seconds between two plain lines."""
 
+TELL_AFTER = 3.0
+"""Seconds after which the rate is trusted to say how long all passes will take."""
+
 
 class Progress:
     """Shows how many events or other units are done, at which rate, and how long it will still take. A context manager.
@@ -25,11 +28,16 @@ class Progress:
         label: what it is, such as ``"epoch 3/20"``.
         quiet: show nothing.
         unit: what is counted.
+        later: how many units later passes have; once the rate is known a line says how long all will take together.
+            None says nothing.
     """
 
-    def __init__(self, total: int, label: str, quiet: bool = False, unit: str = "events") -> None:
+    def __init__(
+        self, total: int, label: str, quiet: bool = False, unit: str = "events", later: int | None = None
+    ) -> None:
         self.total, self.label, self.done, self.unit = total, label, 0, unit
         self._before = 0
+        self._later = later
         self._values: dict[str, float] = {}
         self._quiet = quiet
         self._bar: Bar | None = None
@@ -57,12 +65,26 @@ class Progress:
         """Count more events as done, and show some values beside them, such as ``loss=0.3``."""
         self.done += events
         self._values.update(values)
+        if self._later is not None and not self._quiet and time.perf_counter() - self._began >= TELL_AFTER:
+            self._tell_all(self._later)
         if self._bar:
             self._bar.update(self._task, completed=self.done, detail=self._detail())
         elif not self._quiet and time.perf_counter() - self._last_line >= LINE_EVERY:
             self._last_line = time.perf_counter()
             left = (self.total - self.done) / max(self.rate, 1e-9)
-            print(f"{self.label}: {self.done / self.total:.0%}, {self._detail()}, {left:.0f} s left", file=sys.stderr)
+            print(
+                f"{self.label}: {self.done / self.total:.0%}, {self._detail()}, {duration(left)} left", file=sys.stderr
+            )
+
+    def _tell_all(self, later: int) -> None:
+        self._later = None
+        left = (self.total - self.done + later) / max(self.rate, 1e-9)
+        rate = f"{self.rate:,.0f} {self.unit}/s"
+        line = f"training takes about {duration(left)} more at this rate ({rate}), without what validation takes"
+        if self._bar:
+            self._bar.console.print(line, highlight=False)
+        else:
+            print(line, file=sys.stderr)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -81,3 +103,16 @@ class Progress:
     def _detail(self) -> str:
         values = [f"{name} {value:.4g}" for name, value in self._values.items()]
         return ", ".join([f"{self.rate:,.0f} {self.unit}/s", *values])
+
+
+def duration(seconds: float) -> str:
+    """A time in words: ``40 s``, ``7 min``, ``3 h 20 min``, ``2 days 4 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} days {hours % 24} h"
