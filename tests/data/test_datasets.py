@@ -225,8 +225,9 @@ def test_what_is_not_there_is_said_at_once(tmp_path, server, code):
 
 
 def test_a_busy_server_is_asked_again(tmp_path, server):
-    server.how.failing = 3
-    assert get(server, tmp_path).new
+    server.how.failing, said = 3, []
+    assert get(server, tmp_path, note=said.append).new
+    assert [re.search(r"503 .*; next try in (.*) s", text)[1] for text in said] == ["0.001", "0.002", "0.004"]
     server.how.failing = 9
     with pytest.raises(DataError, match=r"could not be fetched \(5 times\): the server says 503"):
         fetch(f"{server.url}/x.bin", tmp_path / "y.bin", wait=0.001)

@@ -68,6 +68,7 @@ def fetch(
     tries: int = TRIES,
     wait: float = 1.0,
     progress: Progress = lambda done, total: None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> Fetched:
     """Fetch a file, unless it is there already; either way it is checked.
 
@@ -81,6 +82,7 @@ def fetch(
         tries: how often to try while nothing new arrives.
         wait: seconds before the second try, doubled for each further one.
         progress: see :data:`Progress`.
+        note: is called with a few words when a try has failed and another follows.
 
     Raises:
         DataError: it cannot be had, or its digest is wrong (the file is kept beside, as ``NAME.wrong``).
@@ -91,7 +93,7 @@ def fetch(
         with _locked(path.with_name(f".{path.name}.lock")):
             new = not path.exists()
             if new:
-                _download(url, path, tries, wait, progress)
+                _download(url, path, tries, wait, progress, note)
             return _checked(path if not new else _part(path), path, sha256, sha1, given, new)
     except OSError as error:
         if error.errno == errno.ENOSPC:
@@ -172,7 +174,7 @@ def _about(path: Path) -> Path:
     return path.with_name(f".{path.name}.part.json")
 
 
-def _download(url: str, path: Path, tries: int, wait: float, progress: Progress) -> None:
+def _download(url: str, path: Path, tries: int, wait: float, progress: Progress, note: Callable[[str], None]) -> None:
     """Bring the whole file to ``.NAME.part``."""
     part, left, reason = _part(path), tries, ""
     while left:
@@ -191,7 +193,9 @@ def _download(url: str, path: Path, tries: int, wait: float, progress: Progress)
         # A connection that brings something each time is worth going on with.
         left = tries - 1 if part.exists() and part.stat().st_size > before else left - 1
         if left:
-            time.sleep(wait * 2 ** (tries - 1 - left))
+            pause = wait * 2 ** (tries - 1 - left)
+            note(f"{url}: {reason}; next try in {pause:g} s")
+            time.sleep(pause)
     raise _not_had(url, path, reason, tries)
 
 

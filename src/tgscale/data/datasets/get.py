@@ -70,7 +70,7 @@ def get_dataset(
         overwrite: replace a data directory that is already there.
         memory_limit: see :func:`tgscale.data.ingest.import_events`.
         bar: makes a progress function for each file.
-        progress: is called with a few words at each step of the import.
+        progress: is called with a few words at each step of the import, and when a fetch is tried again.
 
     Raises:
         ConfigError: no such data set, or a digest that is none.
@@ -87,7 +87,7 @@ def get_dataset(
     files = [
         fetch(
             _address(file, mirror), folder / file.name,
-            sha256=file.sha256, sha1=file.sha1, given=given.get(file.name), progress=bar(file.name),
+            sha256=file.sha256, sha1=file.sha1, given=given.get(file.name), progress=bar(file.name), note=progress,
         )
         for file in dataset.files
     ]  # fmt: skip
