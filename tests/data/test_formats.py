@@ -10,7 +10,7 @@ from tgscale.data.formats import FORMATS
 from tgscale.data.ingest import import_events
 from tgscale.data.store import lookup_nodes, open_stream
 from tgscale.data.stream import Split
-from tgscale.errors import DataError
+from tgscale.errors import ConfigError, DataError
 
 JODIE = """user_id,item_id,timestamp,state_label,comma_separated_list_of_features
 0,1,0.0,0,0.5,-1.25,3
@@ -55,6 +55,24 @@ def test_jodie(tmp_path):
     assert stream.time.tolist() == [0, 36, 36]
     assert stream.label.tolist() == [0, 1, 0]
     np.testing.assert_allclose(stream.edge_features, [[0.5, -1.25, 3], [0, 0, 1e-3], [1, 2, 3]])
+
+
+def test_jodie_with_ids_of_text(tmp_path):
+    """JODIE allows users and items that are not numbers."""
+    (tmp_path / "e.csv").write_text("user_id,item_id,timestamp,state_label\nann,7,0,0\nbob,5,3,1\n")
+    import_events(tmp_path / "e.csv", tmp_path / "store")
+    assert open_stream(tmp_path / "store").num_sources == 2
+    assert lookup_nodes(tmp_path / "store", ["ann", "bob"], side="src").tolist() == [0, 1]
+    assert lookup_nodes(tmp_path / "store", [5, 7], side="dst").tolist() == [2, 3]
+    (tmp_path / "e.csv").write_text("user_id,item_id,timestamp,state_label\n-1,7,0,0\n")
+    with pytest.raises(DataError, match="'-1' is out of range: ids of format jodie start at 0"):
+        import_events(tmp_path / "e.csv", tmp_path / "other")
+
+
+def test_text_ids_do_not_go_with_rows_by_id(tmp_path):
+    with pytest.raises(ConfigError, match="--ids text does not go with the node features of format tgl"):
+        import_events(tgl(tmp_path), tmp_path / "store", ids="text")
+    import_events(tgl(tmp_path, edge_features=False), tmp_path / "other", ids="int")
 
 
 def test_jodie_as_its_makers_ship_it(tmp_path, shared_data):

@@ -103,7 +103,7 @@ def stage(
     if source.edge_row is not None:
         selected["edge_row"] = _integer_sql(table, source.edge_row)
     checks = {role: f"{role} IS NULL" for role in selected}
-    checks |= {role: f"{checks[role]} OR {limit}" for role, limit in _limits(source, columns).items()}
+    checks |= {role: f"{checks[role]} OR {limit}" for role, limit in _limits(source, columns, kinds).items()}
     if feature_check:
         selected["bad_features"] = f"NOT coalesce({feature_check}, false)"
         checks["edge_features"] = "bad_features"
@@ -227,11 +227,18 @@ def _moment_sql(x: str, found: str, times: Times) -> str:
     return f"CASE WHEN {ticks} % {per} = 0 THEN {ticks} // {per} END"
 
 
-def _limits(source: Source, columns: Columns) -> dict[str, str]:
+def _limits(source: Source, columns: Columns, kinds: dict[str, str]) -> dict[str, str]:
     """What else is wrong with a part, beside NULL."""
     limits = {"time": "time < 0"}
     for role in ("src", "dst"):
         outside = []
+        if kinds[role] == "text":
+            if source.node_table is not None:
+                raise ConfigError(
+                    f"--ids text does not go with the node features of format {source.format}, whose rows are found by "
+                    "ids that are integers: leave it out, or give --node-features FILE with a column id."
+                )
+            continue
         if source.first_id is not None:
             outside.append(f"{role} < {source.first_id}")
         if source.node_table is not None:

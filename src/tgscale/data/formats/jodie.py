@@ -1,7 +1,7 @@
 """JODIE csv: ``user_id,item_id,timestamp,state_label,comma_separated_list_of_features``.
 
-The header names five columns, the rows hold four and then as many features as they like. Users and items each count
-from zero, so the stream is bipartite.
+The header names five columns, the rows hold four and then as many features as they like. Users and items each have
+ids of their own, integers from zero or text, so the stream is bipartite.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ def read(paths: list[Path], work: Path) -> Source:
         files=paths,
         columns=Columns("user_id", "item_id", "timestamp", "state_label", edge_features=tuple(features)),
         text=True,
-        ids="int",
         first_id=0,
         bipartite=True,
         note=f"JODIE csv with {len(features)} features (by its header)",
