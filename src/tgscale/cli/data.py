@@ -46,6 +46,8 @@ class GenerateStream:
     """Chance per event that a user changes community."""
     mean_gap: float = 26.0
     """Mean seconds between two events."""
+    edge_classes: int = 0
+    """Number of classes, of which an event has any number; 0 for none."""
     bipartite: bool = True
     """Users meet items; otherwise every node may meet every other."""
     overwrite: bool = False

@@ -8,18 +8,22 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+NAMES = {"mrr": "MRR", "auc": "AUC", "ap": "AP", "f1_micro": "F1-micro", "f1_macro": "F1-macro"}
+
 
 def print_result(result: dict[str, Any], run: Path) -> None:
     """The result of a run beside the rules, and where everything lies."""
     data, train = result["data"], result["train"]
     print_metrics("test", result["test"], result["baselines"], result["protocol"])
+    metric, best = next(iter(result["val"].items()))  # the one that validations are compared by
+    metric = NAMES.get(metric, metric)
     if train["profiled"]:
         print_time(train)
     console = Console(soft_wrap=True, highlight=False)
     console.print(
         f"{data['name']}: {data['events']:,} events, {data['nodes']:,} nodes. Layout {train['layout']}"
         f"{' (emulated)' if train['emulated'] else ''}, {train['iterations']:,} iterations. Best of "
-        f"{train['epochs']:.3g} epochs: {train['best_epoch']:.3g} (val MRR {result['val']['mrr']:.4f}). Trained "
+        f"{train['epochs']:.3g} epochs: {train['best_epoch']:.3g} (val {metric} {best:.4f}). Trained "
         f"{train['seconds']:.0f} s at {train['events_per_second']:,.0f} events/s, at most "
         f"{train['peak_memory_bytes'] / 2**20:,.0f} MiB per process."
     )
@@ -53,7 +57,7 @@ def print_snapshot_metrics(
     table = Table(title=f"{split}: {protocol['name']}{against}", title_justify="left")
     table.add_column("")
     for name in metrics:
-        table.add_column(name, justify="right")
+        table.add_column(NAMES.get(name, name.replace("_", " ")), justify="right")
     for name, values in {model: metrics, **baselines}.items():
         table.add_row(name, *(_number(values.get(column)) for column in metrics), style="bold" if name == model else "")
     Console().print(table)
@@ -89,7 +93,10 @@ def print_time(train: dict[str, Any]) -> None:
 def print_metrics(
     split: str, metrics: dict[str, Any], baselines: dict[str, dict[str, Any]], protocol: dict[str, Any]
 ) -> None:
-    """Metrics of the model and of the rules on the same negatives."""
+    """Metrics of the model and of the rules on the same negatives, or the same labels."""
+    if "negatives" not in protocol:
+        print_snapshot_metrics(split, "tgn", metrics, baselines, protocol)
+        return
     columns: list[str] = [name for name in ("mrr", "mrr_new_nodes", "hits@10", "ap", "auc") if name in metrics]
     draw = "" if protocol.get("draw", "random") == "random" else f" {protocol['draw']}"
     table = Table(

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
+from tgscale.data.generate_classes import generate_classes
 from tgscale.data.stream import EventStream
 from tgscale.errors import ConfigError
 
@@ -235,6 +236,7 @@ def generate_stream(
     drift: float = 0.02,
     mean_gap: float = 26.0,
     bipartite: bool = True,
+    edge_classes: int = 0,
 ) -> EventStream:
     """Make an event stream in memory; equal arguments give equal streams.
 
@@ -253,6 +255,7 @@ def generate_stream(
     * **Edge features**: the item's vector (its community's plus its own), plus noise.
     * **Labels**: about one percent of the events have label 1. A user falls into troubled spells of about 10 events, in
       which features are shifted by one hidden vector and a quarter of the events are labelled.
+    * **Classes**, if wanted: any number per event, see :func:`tgscale.data.generate_classes.generate_classes`.
 
     Args:
         events: number of events ``E``.
@@ -264,6 +267,7 @@ def generate_stream(
         drift: chance per event that the user changes community.
         mean_gap: mean time between two events of the stream, in seconds; times are whole seconds, so some tie.
         bipartite: if False, every node is user and item at once, and no event is a self-loop.
+        edge_classes: number of classes; 0: none. All else is the same with and without.
 
     Returns:
         A stream with ``time_unit`` ``"s"``, labels int8 and, unless ``edge_features`` is 0, float32 edge features.
@@ -291,6 +295,7 @@ def generate_stream(
         num_nodes=nodes,
         edge_features=made.edge_features if edge_features else None,
         label=made.label,
+        edge_classes=generate_classes(made.src, made.dst, nodes, edge_classes, seed) if edge_classes else None,
         num_sources=_sides(nodes, bipartite)[0] if bipartite else None,
         name="generated",
     )

@@ -251,6 +251,49 @@ def other_protocol(config: EvalConfig, protocol: str | None, **options: Any) -> 
 
 
 @dataclass
+class TaskConfig:
+    """What is learned from the embeddings."""
+
+    name: Annotated[Literal["link", "edge-class", "node-class"], tyro.conf.arg(aliases=["--task"])] = "link"
+    """link: the true destination among others. edge-class: the class, or the classes, of each event. node-class: the
+    class of nodes, or the state of each event's source."""
+    labels: Literal["auto", "label", "edge_classes", "node_label"] = "auto"
+    """Column of the data that holds them; auto: the one that the data have for the task."""
+    past: int = 20
+    """Labels of earlier events that the head is told, for the pair and each of its nodes; 0: none. For classes of
+    nodes: partners of a node whose classes it is told."""
+    balance: Literal["auto", "none", "sqrt", "inverse"] = "auto"
+    """How much rare classes count: as they occur, by the root of their rarity, or all the same. auto: inverse for two
+    classes, none for more."""
+    lr: float = 1e-2
+    """Learning rate of the head, for one trainer; that of all else is train.lr."""
+    unknown: int | None = None
+    """The label that says that an event has none."""
+    dropout: float = 0.1
+    """On the head's hidden layer."""
+    val_nodes: float = 0.15
+    """Share of the labelled nodes to validate on; for classes of nodes."""
+    test_nodes: float = 0.15
+    """Share of the labelled nodes to test on; for classes of nodes."""
+    init_from: Path | None = None
+    """A run on the same data whose best weights to begin with; its options of model, sampling and static are taken."""
+    freeze: bool = True
+    """With init_from: train the head alone, on the embeddings as they are."""
+
+    def __post_init__(self) -> None:
+        at_least("task.past", self.past, 0)
+        _positive("task.lr", self.lr)
+        _share("task.dropout", self.dropout)
+        if self.val_nodes <= 0 or self.test_nodes <= 0 or self.val_nodes + self.test_nodes >= 1:
+            raise ConfigError(
+                f"task.val_nodes {self.val_nodes} and task.test_nodes {self.test_nodes} must both be above 0 and leave "
+                "some nodes to train on."
+            )
+        if self.name == "link" and self.init_from is not None:
+            raise ConfigError("task.init_from is for edge-class and node-class: give a --task, or leave it out.")
+
+
+@dataclass
 class TrainConfig:
     """Train a temporal graph network on an event stream."""
 
@@ -293,6 +336,7 @@ class TrainConfig:
     train: OptimConfig = field(default_factory=OptimConfig)
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+    task: TaskConfig = field(default_factory=TaskConfig)
 
     def __post_init__(self) -> None:
         for name in ("data", "run"):

@@ -34,6 +34,7 @@ def why_not(config: TrainConfig) -> str | None:
     """Why a run cannot have its step on the device as a whole; None where it can."""
     pipeline = config.pipeline
     reasons = {
+        f"it scores candidates, and the task is {config.task.name}": config.task.name != "link",
         f"it serves one trainer, and the layout is {config.run_layout}": config.run_layout != Layout(),
         f"memory_backend {config.memory_backend} holds the memory elsewhere": config.memory_backend not in HERE,
         "static.mode cotrained has sparse gradients, whose size is counted": config.static.mode == "cotrained",

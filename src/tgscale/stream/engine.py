@@ -24,7 +24,6 @@ from tgscale.memory.group import Write
 from tgscale.memory.local import LocalMemory, MemoryRows, rows_after_events
 from tgscale.models.rules import RULES
 from tgscale.models.tgn import TGN
-from tgscale.nn.decoder import link_loss
 from tgscale.nn.static_memory import StaticTable
 from tgscale.stream.batch import Batch, BatchBuilder, mail_tables
 from tgscale.stream.config import TrainConfig
@@ -33,9 +32,12 @@ from tgscale.stream.forward import Equations, autocast
 from tgscale.stream.negatives import NegativeSampler
 from tgscale.stream.protocol.make import make_negatives
 from tgscale.stream.protocol.negatives import Negatives
-from tgscale.stream.scores import Scores, ScoreTable
+from tgscale.stream.scores import ScoreTable
 from tgscale.stream.scoring import ScoreThreads, score_threads
 from tgscale.stream.static import make_static_memory
+from tgscale.stream.task import TASKS
+from tgscale.stream.task.base import Scored
+from tgscale.stream.task.head import head_apart, is_frozen, train_mode
 from tgscale.train.distributed import Ranks
 from tgscale.train.progress import Progress
 from tgscale.train.rates import warm_up_and_cosine
@@ -74,6 +76,11 @@ class StreamEngine:
         static = make_static_memory(config, stream, self.split, self.builder, device, pretrain)
         torch.manual_seed(config.seed)  # again: a table from the cache took no random numbers
         self.model = TGN(config.model, stream.edge_dim, static).to(device)
+        self.task = TASKS[config.task.name](config, stream, self.split, device)
+        if is_frozen(config):
+            self.model.requires_grad_(False)
+        self.task.attach(self.model)
+        self.model.to(device)
         self._trained = Equations.of(self.model, config.compile)
         self.memory = LocalMemory(stream.num_nodes, config.model.dim, device)
 
@@ -106,16 +113,19 @@ class StreamEngine:
     def sparse_parameters(self) -> list[nn.Parameter]:
         """The co-trained table of static memory, if there is one: a batch touches few of its rows."""
         static = self.model.static
-        return [static.table] if isinstance(static, StaticTable) and static.trained else []
+        trained = isinstance(static, StaticTable) and static.trained and static.table.requires_grad
+        return [static.table] if isinstance(static, StaticTable) and trained else []
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
         """Adam for the weights, and its lazy form for sparse parameters; set for as many trainers as the layout has."""
         train = self.config.train
-        adam = scaled_adam(train.lr, self.config.run_layout.world, train.lr_scaling)
+        world = self.config.run_layout.world
+        adam = scaled_adam(train.lr, world, train.lr_scaling)
         sparse = self.sparse_parameters()
         dense = [p for p in self.model.parameters() if p.requires_grad and not any(p is s for s in sparse)]
+        groups = head_apart(self.model, dense, scaled_adam(self.config.task.lr, world, train.lr_scaling)["lr"])
         optimizers: list[torch.optim.Optimizer] = [
-            torch.optim.AdamW(dense, weight_decay=train.weight_decay, fused=True, **adam)
+            torch.optim.AdamW(groups, weight_decay=train.weight_decay, fused=True, **adam)
         ]
         return optimizers + ([torch.optim.SparseAdam(sparse, **adam)] if sparse else [])
 
@@ -134,7 +144,8 @@ class StreamEngine:
             every_end: see :func:`tgscale.memory.local.rows_after_events`.
 
         Returns:
-            Logits of each event's candidates, ``[B, C]`` (column 0 the true one), and what the events leave behind.
+            What the task asks for, for links the logits of each event's candidates, ``[B, C]`` (column 0 the true one),
+            and what the events leave behind.
         """
         rows, time, features = self._mail(rows)
         training = self.model.training
@@ -142,7 +153,7 @@ class StreamEngine:
         with autocast(self.config, self.device, training):
             updated = model.update(rows, time, features)
             h = model.embed(updated, *batch.inputs(self.builder.edge_features))
-            logits = model.score(h, batch.source, batch.candidate, batch.pair_features).to(updated.dtype)
+            logits = self.task.logits(model, h, batch).to(updated.dtype)
         ends = (batch.source_slot, batch.destination_slot)
         own, after = rows_after_events(rows, updated, *ends, batch.event, time, every_end)
         return logits, Write(batch.block.nodes[own], after)
@@ -164,7 +175,7 @@ class StreamEngine:
         return rows, self.builder.time, self.builder.edge_features
 
     def score(self, batch: Batch) -> Tensor:
-        """Logits of each event's candidates, ``[B, C]``; then the events enter :attr:`memory`."""
+        """Logits, as :meth:`forward` gives them; then the events enter :attr:`memory`."""
         logits, write = self.forward(self.memory.read(batch.block.nodes), batch)
         self.memory.write(write.nodes, write.rows)
         return logits
@@ -193,16 +204,22 @@ class StreamEngine:
         if self.device.type == "cuda":
             torch.cuda.default_generators[self.device.index or 0].manual_seed(value)
 
+    def train_mode(self) -> None:
+        """Let the model compute as in training: with dropout, where weights are trained."""
+        train_mode(self.model, is_frozen(self.config))
+
     def warm_up(self) -> None:
         """Let kernels compile (or load from their cache) by a step that leaves no trace."""
         with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
-            batch = self.builder.range(0, min(2, self.split.train), self.config.train.negatives, seed=0)
-            link_loss(self.score(batch)).backward()
+            batch = self.builder.range(
+                0, min(2, self.split.train), self.task.negatives(self.config.train.negatives), seed=0
+            )
+            self.task.loss(self.score(batch), batch).backward()
         self.model.zero_grad(set_to_none=True)
         self.memory.reset()
 
     @torch.no_grad()
-    def evaluate(self, part: str, progress: Progress | None = None, ranks: Ranks | None = None) -> Scores:
+    def evaluate(self, part: str, progress: Progress | None = None, ranks: Ranks | None = None) -> Scored:
         """Score the events of a part; the memory, which must stand at its start, goes on to its end.
 
         The memory takes the events in by itself, without their candidates, which is a small part of the work. So ranks
@@ -218,14 +235,16 @@ class StreamEngine:
         self.model.eval()
         self.builder.sampler.seed = config.seed
         spans = config.rule.spans(first, last, self.config.eval_batch_size)
-        scores = ScoreTable(last - first, config.rule, [stop - first for _, stop in spans])
+        scores = self.task.table(first, last)
         turn = {span: number % ranks.world for number, span in enumerate(spans)}
-        negatives = self.negatives_of(part)
+        negatives = self.negatives_of(part) if self.task.negatives(1) else None
 
         def build(builder: BatchBuilder, span: tuple[int, int]) -> Batch | None:
             if turn[span] != ranks.rank:
                 return None
             event = torch.arange(*span, device=self.device)
+            if negatives is None:
+                return builder.events(event, 0, config.seed)
             return builder.against(event, negatives.draw(event))
 
         with ScoreThreads(self.builder, score_threads(self.device), scores.add) as threads:
@@ -239,8 +258,10 @@ class StreamEngine:
         ranks.sum(scores.columns)
         return scores.scores()
 
-    def evaluate_rules(self, part: str, batch_size: int = 4096) -> dict[str, Scores]:
+    def evaluate_rules(self, part: str, batch_size: int = 4096) -> dict[str, Scored]:
         """Score the same events and negatives by every rule. EdgeBank's time window is as long as the part lasts."""
+        if (rules := self.task.rules(part)) is not None:
+            return rules
         config, builder, (first, last) = self.config.eval, self.builder, self.split.range(part)
         spans = config.rule.spans(first, last, self.config.eval_batch_size)
         bounds, negatives = [stop - first for _, stop in spans], self.negatives_of(part)

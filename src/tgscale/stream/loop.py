@@ -23,7 +23,6 @@ from tgscale.data.store import fingerprint
 from tgscale.graph.unique import Compactor
 from tgscale.memory.group import GroupMemory, LocalGroupMemory, Write
 from tgscale.memory.local import LocalMemory, MemoryRows
-from tgscale.nn.decoder import link_loss
 from tgscale.stream.batch import Batch
 from tgscale.stream.batch_cache import BatchCache
 from tgscale.stream.engine import StreamEngine
@@ -117,7 +116,7 @@ class TrainingLoop:
 
     def run(self, until: int, progress: Progress | None = None) -> None:
         """Go on to iteration ``until``, or until the interrupt asks to stop."""
-        self.engine.model.train()
+        self.engine.train_mode()
         if self._pipeline is None:
             self._start()
         while self.iteration < until and not (self.interrupt and self.interrupt.asked):
@@ -294,9 +293,10 @@ class TrainingLoop:
     def _sample(self, batch: int, traversal: int) -> Batch:
         config = self.engine.config
         seed = config.seed * 1_000_003 + traversal
+        negatives = self.engine.task.negatives(config.train.negatives)
         self._builder.sampler.seed = seed
         with self.trace.span("sample", self._lane):
-            return self._builder.range(*self.schedule.range(batch), config.train.negatives, seed=seed + 1)
+            return self._builder.range(*self.schedule.range(batch), negatives, seed=seed + 1)
 
     def _ask(self, trainer: int, position: int) -> None:
         """Get the trainer's batch at a position, and ask for the memory of its nodes."""
@@ -332,8 +332,9 @@ class TrainingLoop:
         work = self._work(trainer)
         with self.trace.span("forward"):
             self.engine.seed(self.iteration, trainer)
-            logits, write = self.engine.forward(work.rows_of(task.negative_set), work.batches[task.negative_set])
-            return link_loss(logits), write if task.writes else None
+            batch = work.batches[task.negative_set]
+            logits, write = self.engine.forward(work.rows_of(task.negative_set), batch)
+            return self.engine.task.loss(logits, batch), write if task.writes else None
 
     def _commit(self, trainer: int, write: Write | None) -> None:
         """Hand over what was written, and ask for what is needed next."""
@@ -369,7 +370,7 @@ def make_cache(engine: StreamEngine) -> BatchCache | None:
         "device": engine.device.type,
         "events": engine.split.train,
         "batch_size": config.train.batch_size,
-        "negatives": config.train.negatives,
+        "negatives": engine.task.negatives(config.train.negatives),
         "population": config.eval.drawn_from,
         "pairs": config.model.pair_encoding,
         "sampling": dataclasses.asdict(config.sampling),

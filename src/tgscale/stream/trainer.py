@@ -24,6 +24,8 @@ from tgscale.stream.per_event import save_test_scores
 from tgscale.stream.pipeline import hidden_share
 from tgscale.stream.schedule import Schedule
 from tgscale.stream.scores import Scores
+from tgscale.stream.task.base import Scored
+from tgscale.stream.task.head import load_source, options_of_source
 from tgscale.train.checkpoint import Checkpointer
 from tgscale.train.config_io import to_dict
 from tgscale.train.distributed import Ranks
@@ -84,8 +86,7 @@ def train_stream(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
         with ranks.together():
             device = find_device(config.device, ranks.local_rank if ranks.world > 1 else None)
             stream = open_stream(config.data)
-            if resume:
-                config = _same_options(config)
+            config = _same_options(config) if resume else options_of_source(config)
             layout = plan_layout(config, stream, ranks) if ranks.is_first else None
         config = dataclasses.replace(config, layout=ranks.broadcast_object(layout))
         with ranks.together():
@@ -95,7 +96,11 @@ def train_stream(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
             check_room(config, stream, device, ranks)
         run = enter_run(config.run, to_dict(config), resume, ranks, stack)
         started = ranks.broadcast_object(bool(saved_steps(config.run)))
-        engine = StreamEngine(config, stream, device, pretrain=not started and ranks.is_first)
+        fresh = not started and ranks.is_first
+        engine = StreamEngine(config, stream, device, pretrain=fresh and config.task.init_from is None)
+        with ranks.together():
+            if fresh:
+                load_source(engine)
         trainer = stack.enter_context(contextlib.closing(_Trainer(config, engine, run, ranks)))
         if started:
             trainer.load()
@@ -111,6 +116,8 @@ def _same_options(config: TrainConfig) -> TrainConfig:
     begun = load_config(config.run)
     if config.layout == "auto":
         config = dataclasses.replace(config, layout=begun.layout)
+    if config != begun:
+        config = options_of_source(config)
     if config != begun:
         raise ConfigError(f"{config.run} was begun with other options: go on with those, or give another --run.")
     return begun
@@ -159,6 +166,8 @@ def evaluate(
     if split not in ("val", "test"):
         raise ConfigError(f"split {split!r} is unknown: choose val or test.")
     config = load_config(Path(run))
+    if config.task.name != "link" and any(value is not None for value in (protocol, *options.values())):
+        raise ConfigError(f"protocols are for link prediction, and the task of {run} is {config.task.name}.")
     config = dataclasses.replace(config, eval=other_protocol(config.eval, protocol, **options))
     set_threads(config.threads)
     keep_freed_memory()
@@ -186,7 +195,7 @@ def evaluate_parts(
     parts: tuple[str, ...],
     quiet: bool,
     ranks: Ranks | None = None,
-    kept: dict[str, Scores] | None = None,
+    kept: dict[str, Scored] | None = None,
 ) -> dict[str, dict[str, float | None]]:
     """Walk through the parts in order, memory going on from one to the next; metrics of each, the same on all ranks.
 
@@ -213,6 +222,8 @@ def summarize_rules(engine: StreamEngine, part: str) -> dict[str, dict[str, floa
 
 def describe_protocol(engine: StreamEngine, part: str = "test") -> dict[str, Any]:
     """All that a metric depends on beside the model and the split."""
+    if (described := engine.task.describe()) is not None:
+        return described
     config, negatives = engine.config, engine.negatives_of(part)
     rule = config.eval.rule
     return {
@@ -247,7 +258,7 @@ class _Trainer:
         self.told = False
         self.events = 0
         self.validations = 0
-        self.best_validation, self.best_epoch, self.best_mrr = 0, 0.0, -1.0
+        self.best_validation, self.best_epoch, self.best_metric = 0, 0.0, -1.0
         self.seconds: list[float] = [0.0]
         self.own_seconds = 0.0
 
@@ -329,11 +340,11 @@ class _Trainer:
         began = time.perf_counter()
         val = evaluate_parts(self.engine, ("val",), self.config.quiet or not self.ranks.is_first, self.ranks)["val"]
         self.validations += 1
-        mrr = val["mrr"]
-        assert mrr is not None
-        better = mrr > self.best_mrr
+        metric = val[self.engine.task.metric]
+        assert metric is not None
+        better = metric > self.best_metric
         if better:
-            self.best_mrr, self.best_epoch, self.best_validation = mrr, self.epochs_done, self.validations
+            self.best_metric, self.best_epoch, self.best_validation = metric, self.epochs_done, self.validations
         line = {
             "iteration": self.loop.iteration,
             "epoch": self.epochs_done,
@@ -373,7 +384,7 @@ class _Trainer:
                 "validations": self.validations,
                 "best_validation": self.best_validation,
                 "best_epoch": self.best_epoch,
-                "best_mrr": self.best_mrr,
+                "best_metric": self.best_metric,
                 "seconds": self.seconds,
             }
         self.steps.save(self.loop.iteration, state)
@@ -387,7 +398,7 @@ class _Trainer:
         self.loop.load(shared, state["own"])
         self.events, self.validations = shared["events"], shared["validations"]
         self.best_validation, self.best_epoch = shared["best_validation"], shared["best_epoch"]
-        self.best_mrr, self.seconds = shared["best_mrr"], list(shared["seconds"])
+        self.best_metric, self.seconds = shared["best_metric"], list(shared["seconds"])
         if self.run:
             self.run.truncate_metrics(self.loop.iteration)
 
@@ -404,7 +415,7 @@ class _Trainer:
             if ranks.is_first:
                 restore_best(engine, self._load_best())
         ranks.broadcast([*engine.model.state_dict().values(), *vars(engine.memory.state).values()])
-        kept: dict[str, Scores] = {}
+        kept: dict[str, Scored] = {}
         metrics = evaluate_parts(engine, ("val", "test"), config.quiet or not ranks.is_first, ranks, kept)
         timelines = ranks.gather_objects(self.trace.events() if config.profile else [])
         processes = ranks.gather_objects(self._process())
@@ -433,13 +444,14 @@ class _Trainer:
             "peak_cuda_memory_bytes": peak_cuda_memory_bytes(),
         }
 
-    def _result(self, metrics: dict[str, Any], processes: list[dict[str, Any]], test: Scores | None) -> dict[str, Any]:
+    def _result(self, metrics: dict[str, Any], processes: list[dict[str, Any]], test: Scored | None) -> dict[str, Any]:
         config, engine, stream = self.config, self.engine, self.engine.stream
         new, rules = engine.new_node_events("test"), engine.evaluate_rules("test")
-        if test is not None:
-            save_test_scores(config.run, stream, engine.split.range("test")[0], new.numpy(), test, rules)
+        of_links = {name: scores for name, scores in rules.items() if isinstance(scores, Scores)}
+        if isinstance(test, Scores):
+            save_test_scores(config.run, stream, engine.split.range("test")[0], new.numpy(), test, of_links)
         return {
-            "task": "link prediction",
+            "task": engine.task.title,
             "model": "tgn",
             "data": {"name": stream.name, "events": stream.num_events, "nodes": stream.num_nodes},
             "split": {**vars(engine.split), "by": "source" if stream.source_split else "time"},

@@ -26,7 +26,7 @@ def tie_aware_ranks(positive: Tensor, negatives: Tensor) -> Tensor:
     Raises:
         RunError: a score is NaN.
     """
-    _refuse_nan(positive, negatives)
+    refuse_nan(positive, negatives)
     better = (negatives > positive[:, None]).sum(1)
     equal = (negatives == positive[:, None]).sum(1)
     return 1.0 + better.double() + 0.5 * equal.double()
@@ -37,7 +37,7 @@ def optimistic_ranks(positive: Tensor, negatives: Tensor) -> Tensor:
 
     Arguments, returns and raises as of :func:`tie_aware_ranks`.
     """
-    _refuse_nan(positive, negatives)
+    refuse_nan(positive, negatives)
     return 1.0 + (negatives > positive[:, None]).sum(1).double()
 
 
@@ -61,7 +61,7 @@ def ap_auc(positive: Tensor, negative: Tensor) -> tuple[float, float]:
     """
     from torchmetrics.functional.classification import binary_auroc, binary_average_precision  # slow to import
 
-    _refuse_nan(positive, negative)
+    refuse_nan(positive, negative)
     scores = torch.cat([positive, negative])
     # torchmetrics squashes scores outside [0, 1] by a sigmoid, which makes ties of large ones. Both metrics depend on
     # the order alone, so it is given the order, with ties kept, scaled into [0, 1].
@@ -95,7 +95,8 @@ def batch_ap_auc(positive: Tensor, negative: Tensor, bounds: Sequence[int]) -> t
     return ap, auc
 
 
-def _refuse_nan(*scores: Tensor) -> None:
+def refuse_nan(*scores: Tensor) -> None:
+    """Raise a RunError where a score is NaN."""
     for values in scores:
         if torch.isnan(values).any():
             raise RunError(

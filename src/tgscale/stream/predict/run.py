@@ -151,6 +151,8 @@ def run_request(request: Request) -> dict[str, Any]:
 
 def _config(request: Request) -> TrainConfig:
     config = load_config(request.run)
+    if config.task.name != "link":
+        raise ConfigError(f"{request.run} was trained for task {config.task.name}, and predictions are of links.")
     changes: dict[str, Any] = {"emulate": None, "layout": "1x1x1", "compile": False}
     changes |= {name: getattr(request, name) for name in ("device", "threads") if getattr(request, name) is not None}
     if request.data is not None:
