@@ -173,7 +173,7 @@ def test_result_and_a_second_evaluation(task_config):
     assert again["metrics"] == result["test"]
     assert again["baselines"] == result["baselines"]
     assert evaluate(task_config.run, "val", quiet=True)["metrics"] == result["val"]
-    with pytest.raises(ConfigError, match="protocol is for link prediction"):
+    with pytest.raises(ConfigError, match="protocols are for link prediction"):
         evaluate(task_config.run, protocol="ap", quiet=True)
 
 
