@@ -112,7 +112,7 @@ def test_pgt_refuses_what_is_no_lagged_series(tmp_path):
     assert not (tmp_path / "x.json").exists()
 
 
-@pytest.mark.parametrize("name", ["england_covid", "chickenpox", "pedalme_london"])
+@pytest.mark.parametrize("name", ["england_covid", "chickenpox", "pedalme_london", "montevideo_bus"])
 def test_real_files_of_pgt_come_back(tmp_path, name, shared_data):
     """Export of what was imported has the series and the graphs of the original file."""
     import_pgt(shared_data(f"pgt/{name}.json.xz"), tmp_path / "store")
@@ -123,6 +123,20 @@ def test_real_files_of_pgt_come_back(tmp_path, name, shared_data):
         np.testing.assert_array_equal(getattr(before, column), getattr(after, column), err_msg=column)
     np.testing.assert_allclose(before.node_features, after.node_features, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(before.target, after.target, rtol=1e-4, atol=1e-4)
+
+
+def test_a_real_sequence_with_other_features_is_refused(tmp_path, shared_data):
+    import_pgt(shared_data("pgt/twitter_tennis_rg17.json.xz"), tmp_path / "store")
+    with pytest.raises(DataError, match="features of step 1 are not the 16 values before it"):
+        export_snapshots(tmp_path / "store", tmp_path / "x.json", format="pgt")
+    report = export_snapshots(tmp_path / "store", tmp_path / "x.csv.gz", format="csv")
+    import_snapshots(tmp_path / "x.csv.gz", tmp_path / "back", **report.reading)
+    before, after = open_snapshots(tmp_path / "store"), open_snapshots(tmp_path / "back")
+    assert (before.num_steps, before.num_edges) == (after.num_steps, after.num_edges)
+    for step in (0, before.num_steps - 1):
+        np.testing.assert_array_equal(
+            before.edge_weight[before.edge_rows(step)].sum(), after.edge_weight[after.edge_rows(step)].sum()
+        )
 
 
 def test_what_rows_do_not_hold_is_said(tmp_path):
