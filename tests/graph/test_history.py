@@ -8,6 +8,7 @@ from tgscale.data.stream import EventStream
 from tgscale.errors import ConfigError
 from tgscale.graph import history as history_module
 from tgscale.graph import search
+from tgscale.graph.firsts import first_events
 from tgscale.graph.history import History
 
 from .random_streams import make_stream, needs_cuda, random_queries, streams
@@ -52,6 +53,62 @@ def test_equals_brute_force(stream, seed):
             assert rows(history.node(a, given_time, before=bound)) == [count_and_last(e) for e in of_node]
             assert rows(history.pair(a, b, given_time, before=bound)) == [count_and_last(e) for e in of_pair]
             assert history.age(a, torch.tensor(event), given_time, before=bound).tolist() == age
+
+
+def other_end(stream: EventStream, u: int, event: int) -> int:
+    return int(stream.dst[event] if stream.src[event] == u else stream.src[event])
+
+
+def padded(values: list[int], k: int) -> list[int]:
+    return (values + [-1] * k)[:k]
+
+
+@settings(max_examples=60, deadline=None)
+@given(stream=streams(), seed=st.integers(0, 10_000), k=st.integers(1, 5))
+def test_latest_events_and_first_times_equal_brute_force(stream, seed, k):
+    a, time = random_queries(stream, 10, seed)
+    b, _ = random_queries(stream, 10, seed + 1)
+    queries = list(zip(a.tolist(), b.tolist(), time.tolist(), strict=True))
+    of_node = [past(stream, touches(stream, u), t) for u, _, t in queries]
+    of_pair = [past(stream, joins(stream, u, v), t) for u, v, t in queries]
+    first = [
+        [e for e in row if not joins(stream, u, other_end(stream, u, e))[:e].any()]
+        for (u, _, _), row in zip(queries, of_node, strict=True)
+    ]
+    new = [
+        [e for e in row if not touches(stream, other_end(stream, u, e))[:e].any()]
+        for (u, _, _), row in zip(queries, of_node, strict=True)
+    ]
+    since = [int(np.random.default_rng(seed).choice([-1, *row])) for row in of_node]
+    for backend in ("numba", "tensor"):
+        history = History(stream, backend=backend)
+        before = history.bound(time)
+        count, partner, event = history.recent(a, k, before)
+        assert count.tolist() == [len(row) for row in of_node]
+        assert event.tolist() == [padded(row[::-1], k) for row in of_node]
+        ends = [
+            [-1 if e < 0 else other_end(stream, u, e) for e in row]
+            for u, row in zip(a.tolist(), event.tolist(), strict=True)
+        ]
+        assert partner.tolist() == ends
+        assert history.meetings(a, b, k, before).tolist() == [padded(row[::-1], k) for row in of_pair]
+        for which, expected in ((0, first), (1, new)):
+            count, event = history.firsts(which, a, (1, 3), before)
+            assert count.tolist() == [len(row) for row in expected]
+            assert event.tolist() == [padded(row[::-1], 3)[::2] for row in expected]
+        later = [[e for e in row if e > x] for row, x in zip(of_node, since, strict=True)]
+        nexts = [other_end(stream, u, row[0]) if row else -1 for (u, _, _), row in zip(queries, later, strict=True)]
+        assert history.following(a, torch.tensor(since), before).tolist() == nexts
+
+
+@pytest.mark.parametrize("piece", [1, 5, 10_000])
+def test_first_times_are_found_a_piece_at_a_time(monkeypatch, piece):
+    stream = make_stream(nodes=12, events=200, latest=50)
+    expected = first_events(make_stream(nodes=12, events=200, latest=50))
+    monkeypatch.setattr(search, "PIECE_ROWS", piece)
+    for part, whole in zip(first_events(stream), expected, strict=True):
+        assert np.array_equal(part.indptr, whole.indptr)
+        assert np.array_equal(part.event_id, whole.event_id)
 
 
 @pytest.mark.parametrize("piece", [1, 5, 10_000])

@@ -9,7 +9,7 @@ import torch
 from tgscale.data.stream import EventStream
 from tgscale.graph.history import History
 from tgscale.graph.sampling import NeighborSampler
-from tgscale.nn.pair_encoding import PAIR_DIM, PairEncoder
+from tgscale.nn.pair_encoding import MEETING_DIM, PairEncoder
 
 #                0  1  2  3  4  5   event
 SRC = np.array([0, 0, 1, 0, 2, 0])
@@ -28,7 +28,7 @@ def features(source, candidates, time):
     before = torch.searchsorted(torch.from_numpy(stream.time), query)
     rows = torch.arange(1, len(node))[None]
     out = encoder(node[:1], node[1:][None], query, before, neighbors, torch.tensor([0]), rows)
-    assert out.shape == (1, len(candidates), PAIR_DIM)
+    assert out.shape == (1, len(candidates), MEETING_DIM)
     return out[0].tolist()
 
 

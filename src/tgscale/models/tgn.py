@@ -15,7 +15,7 @@ from tgscale.graph.block import Block
 from tgscale.memory.local import MemoryRows
 from tgscale.nn.attention import TemporalAttention
 from tgscale.nn.decoder import LinkDecoder
-from tgscale.nn.pair_encoding import PAIR_DIM
+from tgscale.nn.pair_encoding import DEFAULT_GROUPS, GroupName, pair_dim
 from tgscale.nn.static_memory import StaticMemory
 from tgscale.nn.time_encoding import TimeEncoding
 from tgscale.nn.updater import MemoryUpdater
@@ -39,6 +39,8 @@ class TGNConfig:
     """Cell that absorbs mail into memory."""
     pair_encoding: bool = True
     """Let the decoder see whether, how often and when the two nodes have met."""
+    pair_groups: tuple[GroupName, ...] = DEFAULT_GROUPS
+    """What else the pair encoding sees, in groups (docs/pair-encoding.md); without a name: nothing."""
 
     def __post_init__(self) -> None:
         if self.dim < 1 or self.heads < 1 or self.dim % self.heads:
@@ -46,6 +48,7 @@ class TGNConfig:
                 f"model.dim {self.dim} does not divide into model.heads {self.heads} heads: "
                 "choose a multiple, such as 100 and 2."
             )
+        pair_dim(self.pair_groups)  # refuses a group that stands twice
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"model.dropout is {self.dropout}: give a share in [0, 1).")
 
@@ -68,7 +71,7 @@ class TGN(nn.Module):
         self.attention = TemporalAttention(
             config.dim, edge_dim, self.time, config.dim, config.heads, config.dropout, config.score
         )
-        self.decoder = LinkDecoder(config.dim, PAIR_DIM if config.pair_encoding else 0)
+        self.decoder = LinkDecoder(config.dim, pair_dim(config.pair_groups) if config.pair_encoding else 0)
 
     def update(self, rows: MemoryRows, event_time: Tensor, edge_features: Tensor) -> Tensor:
         """Memory after absorbing mail, ``[U, dim]``: s' = cell([mail || features || phi(t_mail - t_memory)], s)."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from tgscale.graph.sampling import NeighborSampler
 from tgscale.graph.search import as_tensor
 from tgscale.graph.unique import Compactor
 from tgscale.memory.local import MemoryRows
-from tgscale.nn.pair_encoding import PairEncoder
+from tgscale.nn.pair_encoding import DEFAULT_GROUPS, PairEncoder
 from tgscale.stream.negatives import NegativeSampler
 from tgscale.stream.protocol.negatives import Drawn
 
@@ -43,7 +43,7 @@ class Batch:
         source: root of each event's source, ``[B]``. Where negatives are whole edges, every candidate is a row of its
             own: source, candidate and pair features then have ``B (1 + n)`` rows, of one candidate each.
         candidate: root of each candidate, ``[B, 1 + n]``; column 0 is the true destination.
-        pair_features: ``[B, 1 + n, PAIR_DIM]``, or None.
+        pair_features: ``[B, 1 + n, pair_dim]``, or None.
         source_slot, destination_slot: rows of ``block.nodes`` of each event's ends, ``[B]``.
         features: edge features of the distinct events of the block, ``[M, F]``, M at least 1; None unless sliced.
         feature_row: row of ``features`` of each neighbor, ``[R, k]``, -1 where there is none; None unless sliced.
@@ -164,6 +164,7 @@ class BatchBuilder:
             of its neighbors.
         roots: ``"event"`` embeds each node at the time of each of its events; ``"node"`` embeds it once per batch, as
             of the batch's first event, and so cheaper and blind to the batch's own earlier events.
+        pair_groups: groups of pair features beside those of meetings.
 
     Attributes:
         src, dst, time: columns of the stream on the device, ``[E]``.
@@ -181,6 +182,7 @@ class BatchBuilder:
         *,
         slice_features: bool = False,
         roots: str = "event",
+        pair_groups: Sequence[str] = DEFAULT_GROUPS,
     ) -> None:
         device = torch.device(device)
         if (stream.num_events + 1) * stream.num_nodes >= 2**63:  # keys of (node, time)
@@ -197,7 +199,7 @@ class BatchBuilder:
         self.sampler, self.negatives = sampler, negatives
         self.compactor = Compactor(stream.num_nodes, device)
         self.history = history
-        self.pairs = PairEncoder(history, self.time, span) if history else None
+        self.pairs = PairEncoder(history, self.time, span, pair_groups) if history else None
 
     def clone(self) -> BatchBuilder:
         """Another builder of the same batches, for another thread: it shares all columns and indexes, but has a

@@ -354,6 +354,12 @@ class TrainConfig:
         if not -(2**40) < self.seed < 2**40:
             raise ConfigError(f"seed is {self.seed}: give an integer of at most 40 bits.")
 
+    @staticmethod
+    def as_written(values: dict[str, Any]) -> dict[str, Any]:
+        """The configuration of a run, with what its options of before meant: pair encodings had no groups once."""
+        model = values.get("model")
+        return {**values, "model": {"pair_groups": [], **model}} if isinstance(model, dict) else values
+
     @property
     def run_layout(self) -> Layout:
         """The layout, whether run by as many processes or emulated; of one trainer while ``layout`` is auto."""

@@ -14,8 +14,6 @@ recorded once and replayed for every batch of every sweep. It runs on a CPU as w
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -149,6 +147,4 @@ def _tensor_pairs(engine: StreamEngine) -> PairEncoder | None:
     pairs = engine.builder.pairs
     if pairs is None or pairs.history.backend == "tensor":
         return pairs
-    pairs = copy.copy(pairs)
-    pairs.history = History(engine.stream, engine.device, backend="tensor")
-    return pairs
+    return pairs.on(History(engine.stream, engine.device, backend="tensor"))

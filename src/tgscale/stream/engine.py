@@ -104,6 +104,7 @@ class StreamEngine:
             device=device,
             slice_features=config.pipeline.slice_features,
             roots=config.sampling.roots,
+            pair_groups=config.model.pair_groups,
         )
         if config.pipeline.feature_cache:
             cache = FeatureCache(builder.edge_features, config.pipeline.feature_cache, device)

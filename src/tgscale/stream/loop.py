@@ -372,7 +372,7 @@ def make_cache(engine: StreamEngine) -> BatchCache | None:
         "batch_size": config.train.batch_size,
         "negatives": engine.task.negatives(config.train.negatives),
         "population": config.eval.drawn_from,
-        "pairs": config.model.pair_encoding,
+        "pairs": config.model.pair_encoding and list(config.model.pair_groups),
         "sampling": dataclasses.asdict(config.sampling),
         "seed": config.seed,
     }

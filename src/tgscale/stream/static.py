@@ -97,7 +97,7 @@ def _content_hash(config: TrainConfig, stream: EventStream, split: Split, builde
     """Hash of all that the table depends on: training events, population of negatives, options, seed, device, code."""
     digest = hashlib.sha256()
     static = {k: v for k, v in dataclasses.asdict(config.static).items() if k not in ("cache", "dropout", "gate")}
-    model = {k: v for k, v in dataclasses.asdict(config.model).items() if k != "pair_encoding"}
+    model = {k: v for k, v in dataclasses.asdict(config.model).items() if k not in ("pair_encoding", "pair_groups")}
     options = [static, model, dataclasses.asdict(config.sampling), config.train.negatives, config.seed]
     extent = [stream.num_nodes, split.train, builder.time.device.type, TABLE_VERSION, tgscale.__version__]
     digest.update(json.dumps([options, extent], sort_keys=True).encode())

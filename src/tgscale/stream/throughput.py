@@ -160,7 +160,7 @@ def options_that_matter(config: TrainConfig, stream: EventStream) -> dict[str, A
     return {
         "model.dim": config.model.dim,
         "model.heads": config.model.heads,
-        "model.pair_encoding": config.model.pair_encoding,
+        "model.pair_encoding": config.model.pair_encoding and list(config.model.pair_groups),
         "sampling.neighbors": config.sampling.neighbors,
         "train.negatives": config.train.negatives,
         "threads": config.threads,

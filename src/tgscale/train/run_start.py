@@ -24,7 +24,10 @@ def load_run_config(config_type: type[Config], run: Path) -> Config:
     Raises:
         RunError: not a run directory.
     """
-    config = from_dict(config_type, RunDirectory.read_config(run))
+    values = RunDirectory.read_config(run)
+    if as_written := getattr(config_type, "as_written", None):
+        values = as_written(values)
+    config = from_dict(config_type, values)
     config.run = run  # type: ignore[attr-defined]
     return config
 
