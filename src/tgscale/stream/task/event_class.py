@@ -11,7 +11,7 @@ from tgscale.data.stream import EventStream, Split
 from tgscale.errors import ConfigError
 from tgscale.graph.search import as_tensor
 from tgscale.nn.class_head import ClassHead
-from tgscale.nn.pair_encoding import PAIR_DIM
+from tgscale.nn.pair_encoding import pair_dim
 from tgscale.stream.batch import Batch
 from tgscale.stream.config import TrainConfig
 from tgscale.stream.task.base import RowTable, Scored
@@ -63,8 +63,8 @@ class EventClassTask:
 
     def _head(self) -> ClassHead:
         model, pairs = self.config.model, self.ends == 2 and self.config.model.pair_encoding
-        outputs, pair_dim = self.targets.outputs, PAIR_DIM if pairs else 0
-        head = ClassHead(model.dim, outputs, self.ends, self.past_dim, pair_dim, self.config.task.dropout)
+        outputs, pair_width = self.targets.outputs, pair_dim(model.pair_groups) if pairs else 0
+        head = ClassHead(model.dim, outputs, self.ends, self.past_dim, pair_width, self.config.task.dropout)
         bias, evidence = self.targets.start()
         # It begins as what all groups say on average, and learns whom to believe.
         rest = evidence.new_zeros(outputs, self.targets.classes + 1)
