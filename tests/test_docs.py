@@ -85,7 +85,7 @@ def test_commands_and_their_options_are_there(page):
             words = line.partition("#")[0].split()
             if not words or Path(words[0]).name != "tgscale":
                 continue
-            if words[1:] == ["--version"]:
+            if words[1:] == ["--version"] or words[1:2] == ["--print-completion"]:
                 continue
             command = next((c for c in COMMANDS if tuple(words[1 : 1 + len(c)]) == c), None)
             assert command, f"{line!r} is no command of tgscale"

@@ -7,28 +7,50 @@ import importlib
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import tgscale
 from tgscale.cli.dispatch import Command, dispatch
 from tgscale.errors import TgscaleError
 
 
-def _later(name: str) -> Command:
+def _later(group: str, name: str, about: str) -> Command:
     """A command that is imported when it is run, so that ``tgscale --help`` does not wait for torch."""
-    return Command(_ABOUT[name], lambda argv: importlib.import_module(f"tgscale.cli.{name}").main(argv))
+
+    def module() -> Any:
+        return importlib.import_module(f"tgscale.cli.{name}")
+
+    return Command(
+        about, lambda argv: module().main(argv), (lambda: module().COMMANDS) if name == "data" else None, group
+    )
 
 
-_ABOUT = {
-    "data": "make, import and describe data directories",
-    "plan": "choose a layout i x j x k for some machines, from the data and a device's speed",
-    "explain": "print the operator plan of a snapshot model: what runs when, and what the rewrites save",
-    "simulate": "an epoch on many devices, replayed from the costs of snapshot groups",
-    "train": "train on a data directory, or go on with an interrupted run",
-    "evaluate": "evaluate the best weights of a run",
-    "predict": "score new events, or answer queries, with a run and its memory",
-    "report": "one HTML page about runs: results, curves, timelines, and how they differ",
+_GROUPS = {
+    "data": {
+        "data": "make, fetch, import, export and describe data directories",
+    },
+    "training": {
+        "train": "train on a data directory, or go on with an interrupted run",
+        "plan": "choose a layout i x j x k for some machines, from the data and a device's speed",
+    },
+    "results": {
+        "evaluate": "evaluate the best weights of a run",
+        "predict": "score new events, or answer queries, with a run and its memory",
+        "report": "one HTML page about runs: results, curves, timelines, and how they differ",
+    },
+    "snapshot models, looked into": {
+        "explain": "print the operator plan of a snapshot model: what runs when, and what the rewrites save",
+        "simulate": "an epoch on many devices, replayed from the costs of snapshot groups",
+    },
 }
-COMMANDS = {name: _later(name) for name in _ABOUT}
+COMMANDS = {name: _later(group, name, about) for group, commands in _GROUPS.items() for name, about in commands.items()}
+ABOUT = """\
+Train temporal graph networks on streams of events and on sequences of snapshots, evaluate them, and predict what comes
+next. A first try: tgscale data generate stream --out data/a; tgscale train --data data/a --run runs/a"""
+OPTIONS = """\
+other options:
+  --version                        print the version
+  --print-completion SHELL         print a script that completes commands and options, for bash, zsh or fish"""
 
 
 def main() -> None:
@@ -40,7 +62,12 @@ def main() -> None:
         print(f"tgscale {tgscale.__version__}")
         return
     try:
-        dispatch("tgscale", "Train temporal graph networks on streams of events.", COMMANDS, argv)
+        if argv[:1] == ["--print-completion"]:
+            print(importlib.import_module("tgscale.cli.completion").script(" ".join(argv[1:]), COMMANDS), end="")
+            return
+        dispatch("tgscale", ABOUT, COMMANDS, argv)
+        if argv in ([], ["-h"], ["--help"]):
+            print(f"\n{OPTIONS}")
     except TgscaleError as error:
         if _is_first_to_say(str(error)):
             print("\n".join([f"tgscale: {error}", *getattr(error, "__notes__", [])]), file=sys.stderr)

@@ -10,10 +10,19 @@ from tgscale.errors import ConfigError
 
 
 class Command(NamedTuple):
-    """One subcommand: a line on what it does, and the function that takes its arguments."""
+    """One subcommand.
+
+    Attributes:
+        about: a line on what it does.
+        run: takes its arguments.
+        parts: gives the commands that it is made of, if any.
+        group: heading in the overview.
+    """
 
     about: str
     run: Callable[[list[str]], None]
+    parts: Callable[[], Mapping[str, Command]] | None = None
+    group: str = ""
 
 
 def dispatch(prog: str, about: str, commands: Mapping[str, Command], argv: list[str]) -> None:
@@ -40,5 +49,10 @@ def dispatch(prog: str, about: str, commands: Mapping[str, Command], argv: list[
 def usage(prog: str, about: str, commands: Mapping[str, Command]) -> str:
     """What ``--help`` prints."""
     width = max(map(len, commands))
-    lines = [f"  {name:<{width}}  {command.about}" for name, command in commands.items()]
+    lines, group = [], ""
+    for name, command in commands.items():
+        if command.group != group:
+            group = command.group
+            lines += [*([""] if lines else []), f"{group}:"]
+        lines.append(f"  {name:<{width}}  {command.about}")
     return "\n".join([f"usage: {prog} COMMAND ...", "", about, "", *lines, "", f"`{prog} COMMAND --help` tells more."])

@@ -21,7 +21,7 @@ from tgscale.train.config_io import parse, read_yaml
 from tgscale.train.rundir import RunDirectory
 
 Config = TrainConfig | SnapshotConfig
-USAGE = "tgscale train [CONFIG.yaml | --resume RUN] [--workers N [--max-restarts N]]"
+USAGE = "tgscale train [CONFIG.yaml | --resume RUN] [--workers N [--max-restarts N]] [--json]"
 
 
 @dataclass(frozen=True)

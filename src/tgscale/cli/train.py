@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ from tgscale.snapshot.config import SnapshotConfig
 from tgscale.stream.config import TrainConfig
 from tgscale.train.distributed import Ranks
 from tgscale.train.run_start import saved_ranks, saved_steps
+from tgscale.train.rundir import plain
 
 
 def main(argv: list[str]) -> None:
@@ -25,6 +27,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--preset")
     parser.add_argument("--workers", type=int)
     parser.add_argument("--max-restarts", type=int)
+    parser.add_argument("--json", action="store_true")
     known, flags = parser.parse_known_args(argv)
     if known.resume:
         if flags or known.preset:
@@ -33,6 +36,7 @@ def main(argv: list[str]) -> None:
         config = engine.load(known.resume)
     else:
         file, flags = _split_off_file(flags)
+        _refuse_bare_word(flags)
         if {"-h", "--help"} & set(flags) and not names_data(file, flags):
             _print_both_helps(flags)
         engine = engine_of(file, flags)
@@ -51,7 +55,9 @@ def main(argv: list[str]) -> None:
             print(f"\ntgscale: stopped. {_how_to_go_on(config)}", file=sys.stderr)
             sys.exit(code)
         raise
-    if not config.quiet and first:
+    if first and known.json:
+        print(json.dumps(plain(result), indent=1))
+    elif first and not config.quiet:
         engine.show(result, config.run)
 
 
@@ -137,6 +143,15 @@ def _split_off_file(flags: list[str]) -> tuple[str | None, list[str]]:
     if len(files) > 1:
         raise ConfigError(f"{' and '.join(files)} are two configuration files: give one.")
     return (files[0] if files else None), [word for word in flags if word not in files]
+
+
+def _refuse_bare_word(flags: list[str]) -> None:
+    """A first word that is neither a YAML file nor an option is a data directory, most likely."""
+    if flags and not flags[0].startswith("-"):
+        raise ConfigError(
+            f"{flags[0]} is no YAML file of options. Data are named with --data: tgscale train --data {flags[0]} "
+            "--run RUN; a run to go on with is named with --resume."
+        )
 
 
 class _Parser(argparse.ArgumentParser):

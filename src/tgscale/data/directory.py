@@ -42,9 +42,13 @@ def read_json(path: str | Path) -> dict[str, Any]:
         meta = json.loads(file.read_text())
         version = meta["format_version"]
     except (FileNotFoundError, NotADirectoryError):
-        raise StoreError(
-            f"{path} is not a tgscale data directory: {META} not found. Make one with `tgscale data import`."
-        ) from None
+        if Path(path).is_file():
+            how = f"it is a file. Import it first: `tgscale data import {path} --out DIR`, and give DIR."
+        elif (Path(path) / "config.yaml").is_file():
+            how = "it looks like a run directory. Give the data directory that the run was made from, or another."
+        else:
+            how = f"{META} not found. Make one with `tgscale data import`."
+        raise StoreError(f"{path} is not a tgscale data directory: {how}") from None
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{file} is damaged ({error!r}): import the data again.") from None
     if version != FORMAT_VERSION:

@@ -268,6 +268,12 @@ class _Trainer:
     def fit(self) -> dict[str, Any]:
         if not (self.config.quiet or self.run is None):
             print(self._outlook(), file=sys.stderr)
+            if self.schedule.batch_size >= self.schedule.num_events:
+                print(
+                    "note: one batch holds all training events, so no batch sees what the memory learned from another: "
+                    f"give a smaller --train.batch-size, such as {max(1, self.schedule.num_events // 100)}.",
+                    file=sys.stderr,
+                )
         if self.loop.iteration == 0 and self.schedule.warm:
             self.loop.replay()
         patience = self.config.train.patience

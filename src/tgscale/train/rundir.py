@@ -15,6 +15,7 @@ from typing import Any, TextIO
 
 import yaml
 
+from tgscale.data.directory import META
 from tgscale.data.files import write_atomically
 from tgscale.errors import RunError
 from tgscale.train.environment import describe_environment
@@ -116,7 +117,8 @@ class RunDirectory:
         try:
             config = yaml.safe_load(file.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
-            raise RunError(f"{path} is not a run directory: {CONFIG} not found in it.") from None
+            kind = " It is a data directory: give the --run of a training on it." if _is_data(Path(path)) else ""
+            raise RunError(f"{path} is not a run directory: {CONFIG} not found in it.{kind}") from None
         except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
             raise RunError(f"{file} cannot be read ({error}).") from error
         if not isinstance(config, dict):
@@ -231,6 +233,10 @@ class RunDirectory:
             if isinstance(value, int | float) and not isinstance(value, bool) and name != "iteration":
                 self._tensorboard.add_scalar(f"{kind}/{name}", value, values.get("iteration"))
         self._tensorboard.flush()
+
+
+def _is_data(path: Path) -> bool:
+    return (path / META).is_file()
 
 
 def plain(value: Any) -> Any:
