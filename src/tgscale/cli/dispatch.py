@@ -49,7 +49,8 @@ def dispatch(prog: str, about: str, commands: Mapping[str, Command], argv: list[
 def usage(prog: str, about: str, commands: Mapping[str, Command]) -> str:
     """What ``--help`` prints."""
     width = max(map(len, commands))
-    lines, group = [], ""
+    lines: list[str] = []
+    group = ""
     for name, command in commands.items():
         if command.group != group:
             group = command.group
