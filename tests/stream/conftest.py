@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from tgscale.data.stream import EventStream
+from tgscale.memory.local import LocalMemory, NoMemory
 from tgscale.stream.config import PRESETS, TrainConfig, replace
 from tgscale.stream.engine import StreamEngine
 from tgscale.stream.loop import TrainingLoop
@@ -49,12 +50,19 @@ def make_config():
     return small_config
 
 
+def double_memory(engine) -> LocalMemory:
+    """An empty memory like the engine's, in float64."""
+    if isinstance(engine.memory, NoMemory):
+        return NoMemory(dtype=torch.float64)
+    return LocalMemory(engine.stream.num_nodes, engine.memory.shape, dtype=torch.float64)
+
+
 def build_engine(stream=None, preset="default", double=False, **changes) -> StreamEngine:
     """An engine of a few rows, in float32 or float64."""
     engine = StreamEngine(small_config(preset, **changes), stream or random_stream(), torch.device("cpu"))
     if double:
         engine.model.double()
-        engine.memory = type(engine.memory)(engine.stream.num_nodes, engine.config.model.dim, dtype=torch.float64)
+        engine.memory = double_memory(engine)
         engine.builder.edge_features = engine.builder.edge_features.double()
     return engine
 

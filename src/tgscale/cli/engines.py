@@ -12,6 +12,8 @@ import tyro
 from tgscale.cli.table import print_result, print_snapshot_result
 from tgscale.data.store import kind_of
 from tgscale.errors import ConfigError
+from tgscale.models.stream_models import STREAM_MODELS
+from tgscale.snapshot.build import MODELS as SNAPSHOT_MODELS
 from tgscale.snapshot.config import SnapshotConfig
 from tgscale.snapshot.trainer import load_config as load_snapshot_config
 from tgscale.snapshot.trainer import train_snapshots
@@ -70,9 +72,35 @@ def _read_stream(preset: str | None, file: str | None, flags: list[str]) -> Trai
     if not isinstance(preset, str) or preset not in PRESETS:
         raise ConfigError(f"preset {preset!r} is unknown: choose one of {', '.join(PRESETS)}.")
     missing = cast(Any, tyro.MISSING)
-    default = PRESETS[preset](missing, missing)
+    flags = [word for at, word in enumerate(flags) for word in _model_flag(flags, at)]
+    default = PRESETS[preset](missing, missing, _model_named(file, flags))
     flags = [f"--preset={preset}", *flags]  # what the file says of it, a flag may have overruled
     return parse(TrainConfig, flags, default=default, yaml_path=file, prog=USAGE)
+
+
+def _model_flag(flags: list[str], at: int) -> list[str]:
+    """A word of a command line, with ``--model NAME`` written as ``--model.name=NAME``."""
+    word = flags[at]
+    if at and flags[at - 1] == "--model":
+        return []
+    if word == "--model" and at + 1 < len(flags):
+        return [f"--model.name={flags[at + 1]}"]
+    return [f"--model.name={word.partition('=')[2]}" if word.startswith("--model=") else word]
+
+
+def _model_named(file: str | None, flags: list[str]) -> str:
+    """The model that flags or else a YAML file name; TGN where neither does."""
+    given = (read_yaml(file) if file else {}).get("model") or {}
+    name = given.get("name", "tgn") if isinstance(given, dict) else given
+    for at, word in enumerate(flags):
+        if word == "--model.name" and at + 1 < len(flags):
+            name = flags[at + 1]
+        elif word.startswith("--model.name="):
+            name = word.partition("=")[2]
+    if name not in STREAM_MODELS and name in SNAPSHOT_MODELS:
+        known = ", ".join(STREAM_MODELS)
+        raise ConfigError(f"model {name} is for snapshots, and the data are an event stream: choose one of {known}.")
+    return str(name)
 
 
 def _read_snapshots(preset: str | None, file: str | None, flags: list[str]) -> SnapshotConfig:

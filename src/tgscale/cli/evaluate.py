@@ -62,7 +62,8 @@ def main(argv: list[str]) -> None:
     if command.json:
         print(json.dumps(result, indent=1))
     else:
-        print_metrics(result["split"], result["metrics"], result["baselines"], result["protocol"])
+        model = RunDirectory.read_config(command.run)["model"].get("name", "tgn")
+        print_metrics(result["split"], result["metrics"], result["baselines"], result["protocol"], model)
 
 
 def _evaluate_snapshots(command: EvaluateCommand) -> None:

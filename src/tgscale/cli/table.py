@@ -14,7 +14,7 @@ NAMES = {"mrr": "MRR", "auc": "AUC", "ap": "AP", "f1_micro": "F1-micro", "f1_mac
 def print_result(result: dict[str, Any], run: Path) -> None:
     """The result of a run beside the rules, and where everything lies."""
     data, train = result["data"], result["train"]
-    print_metrics("test", result["test"], result["baselines"], result["protocol"])
+    print_metrics("test", result["test"], result["baselines"], result["protocol"], result["model"])
     metric, best = next(iter(result["val"].items()))  # the one that validations are compared by
     metric = NAMES.get(metric, metric)
     if train["profiled"]:
@@ -91,11 +91,15 @@ def print_time(train: dict[str, Any]) -> None:
 
 
 def print_metrics(
-    split: str, metrics: dict[str, Any], baselines: dict[str, dict[str, Any]], protocol: dict[str, Any]
+    split: str,
+    metrics: dict[str, Any],
+    baselines: dict[str, dict[str, Any]],
+    protocol: dict[str, Any],
+    model: str = "tgn",
 ) -> None:
     """Metrics of the model and of the rules on the same negatives, or the same labels."""
     if "negatives" not in protocol:
-        print_snapshot_metrics(split, "tgn", metrics, baselines, protocol)
+        print_snapshot_metrics(split, model, metrics, baselines, protocol)
         return
     columns: list[str] = [name for name in ("mrr", "mrr_new_nodes", "hits@10", "ap", "auc") if name in metrics]
     draw = "" if protocol.get("draw", "random") == "random" else f" {protocol['draw']}"
@@ -106,8 +110,8 @@ def print_metrics(
     table.add_column("")
     for name in columns:
         table.add_column(name.replace("mrr_new_nodes", "mrr, new nodes"), justify="right")
-    for name, values in {"tgn": metrics, **baselines}.items():
-        table.add_row(name, *(_number(values.get(column)) for column in columns), style="bold" if name == "tgn" else "")
+    for name, values in {model: metrics, **baselines}.items():
+        table.add_row(name, *(_number(values.get(column)) for column in columns), style="bold" if name == model else "")
     Console().print(table)
     size = protocol["population_size"]
     if size is not None and not protocol["exclude_own"] and size < 10 * protocol["negatives"]:

@@ -22,6 +22,9 @@ class Block:
         slot: row of ``nodes`` of each neighbor, ``[R, k]``, int64 (the root's own where there is none).
         event: its event id, ``[R, k]``, int64; -1 where there is none, at the end of a row.
         dt: root time minus event time, ``[R, k]``, int64.
+        time: root time, ``[R]``, int64; None where it was not asked for.
+        below: the next hop, whose roots are the rows of ``nodes``: (node, time) pairs, so that a node may be in there
+            several times. None where this is the last hop.
     """
 
     nodes: Tensor
@@ -30,6 +33,8 @@ class Block:
     slot: Tensor
     event: Tensor
     dt: Tensor
+    time: Tensor | None = None
+    below: Block | None = None
 
 
 def build_block(node: Tensor, time: Tensor, neighbors: Neighbors, compactor: Compactor) -> Block:

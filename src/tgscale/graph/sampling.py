@@ -141,12 +141,12 @@ class NeighborSampler:
         for hop, k in enumerate(self.num_neighbors):
             if hop > 0:
                 node, time, event = (x.flatten() for x in (hops[-1].node, hops[-1].time, hops[-1].event))
-                before = self._bound_at(time, event)
+                before = self.bound_at(time, event)
             hops.append(self._one_hop(node, time, before, k))
         return hops
 
-    def _bound_at(self, time: Tensor, event: Tensor) -> Tensor:
-        # Padding has time 0, and nothing is strictly before that.
+    def bound_at(self, time: Tensor, event: Tensor) -> Tensor:
+        """Number of events strictly before the time of each event, int64; 0 for padding (time 0, event -1)."""
         if self.backend == "tensor":
             return torch.searchsorted(self._index.time, time)
         return torch.from_numpy(event_bound(self.stream.time, time.numpy(), event.numpy()))

@@ -28,6 +28,7 @@ import numpy as np
 
 from tgscale.memory import wire
 from tgscale.memory.order import WriteOrder
+from tgscale.memory.shape import RowShape
 from tgscale.memory.wire import Buffer, Message
 
 
@@ -58,7 +59,7 @@ class Daemon:
         listener: socket at which trainers connect.
         lifeline: socket that ends when the parent does.
         num_nodes: N.
-        dim: D.
+        shape: widths of a node's state.
         itemsize: bytes per value, 4 or 8.
         members: how many trainers share the copy.
         copy: its number.
@@ -69,13 +70,13 @@ class Daemon:
         listener: socket.socket,
         lifeline: socket.socket,
         num_nodes: int,
-        dim: int,
+        shape: RowShape,
         itemsize: int,
         members: int,
         copy: int,
     ) -> None:
-        self.num_nodes, self.dim, self.itemsize, self.members, self.copy = num_nodes, dim, itemsize, members, copy
-        self._piece = wire.state_piece(num_nodes, dim, itemsize)
+        self.num_nodes, self.shape, self.itemsize, self.members, self.copy = num_nodes, shape, itemsize, members, copy
+        self._piece = wire.state_piece(num_nodes, shape, itemsize)
         self.state = self._piece.buffers[0]
         self.state.mail_event.fill(-1)
         self.order: WriteOrder[tuple[_Trainer, int]] = WriteOrder()
@@ -131,8 +132,9 @@ class Daemon:
             text = f"member {member} of {self.members} cannot join: it is not one of them, or it has joined before."
             wire.quietly_send(connection, Message(wire.REFUSED, text=text))
             return self._drop(connection)
-        channel = wire.channel_piece(hello.a, hello.b, self.dim, self.itemsize)
-        welcome = Message(wire.WELCOME, self.itemsize, os.getpid(), self.num_nodes, self.dim, str(self.copy))
+        channel = wire.channel_piece(hello.a, hello.b, self.shape, self.itemsize)
+        text = f"{self.copy} {self.shape.mail} {self.shape.mails}"
+        welcome = Message(wire.WELCOME, self.itemsize, os.getpid(), self.num_nodes, self.shape.dim, text)
         socket.send_fds(connection, [wire.pack(welcome)], [self._piece.descriptor, channel.descriptor])
         channel.close_descriptor()
         trainer = self._trainers[member] = _Trainer(connection, member, hello.position, channel)
@@ -243,14 +245,15 @@ def scatter(buffer: Buffer, count: int, state: Buffer) -> None:
 def main() -> int:
     """Run a daemon on the sockets that the parent has left open."""
     parser = argparse.ArgumentParser(prog="tgscale.memory.daemon", description="Serve one memory copy.")
-    for name in ("listener", "lifeline", "nodes", "dim", "itemsize", "members", "copy"):
+    for name in ("listener", "lifeline", "nodes", "dim", "mail", "mails", "itemsize", "members", "copy"):
         parser.add_argument(f"--{name}", type=int, required=True)
     options = parser.parse_args()
     # It ends with its trainers. They are told to stop by the same signals, and may want to save its state first.
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     listener, lifeline = socket.socket(fileno=options.listener), socket.socket(fileno=options.lifeline)
-    copy = options.nodes, options.dim, options.itemsize, options.members, options.copy
+    shape = RowShape(options.dim, options.mail, options.mails)
+    copy = options.nodes, shape, options.itemsize, options.members, options.copy
     return Daemon(listener, lifeline, *copy).run()
 
 

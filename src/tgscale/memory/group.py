@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 
 from torch import Tensor
 
-from tgscale.memory.local import LocalMemory, MemoryRows
+from tgscale.memory.local import LocalMemory, MemoryRows, NoMemory
 from tgscale.memory.order import WriteOrder
 
 
@@ -192,6 +192,43 @@ class LocalGroupMemory:
         self._turn.load(position)
         self._copy.order.restart(position)
         self._copy.memory.load_state_dict(state)
+
+    def close(self) -> None:
+        pass
+
+
+class NoGroupMemory:
+    """The copy of a model without memory, as one of its trainers sees it: nobody waits for anybody.
+
+    Args:
+        memory: gives rows of width 0.
+    """
+
+    def __init__(self, memory: NoMemory) -> None:
+        self.memory = memory
+        self._turn = Turn()
+        self._nodes: Tensor | None = None
+
+    def request(self, position: int, nodes: Tensor) -> None:
+        self._turn.request(position)
+        self._nodes = nodes
+
+    def receive(self) -> MemoryRows:
+        self._turn.receive()
+        assert self._nodes is not None
+        return self.memory.read(self._nodes)
+
+    def commit(self, position: int, write: Write | None, writers: int, reset: bool) -> None:
+        self._turn.commit(position, writers)
+
+    def wait(self, position: int) -> None:
+        pass
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return self.memory.state_dict()
+
+    def load_state_dict(self, state: dict[str, Tensor], position: int) -> None:
+        self._turn.load(position)
 
     def close(self) -> None:
         pass

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tgscale.memory.shape import RowShape, row_shape
+
 
 @dataclass
 class MemoryRows:
@@ -15,8 +17,10 @@ class MemoryRows:
     Attributes:
         memory: ``[U, D]``.
         memory_time: when the memory was last updated, ``[U]``, int64.
-        mail: the last message received and not yet absorbed: own || other side's memory, ``[U, 2 D]``.
+        mail: the last message received and not yet absorbed: own || other side's memory, ``[U, 2 D]``. A model may keep
+            M mails of another width W, ``[U, M W]``; see :class:`tgscale.memory.shape.RowShape`.
         mail_event: the event that left it, ``[U]``, int64; -1 for none. Its time and features are looked up by this id.
+            ``[U, M]`` where there are several mails.
     """
 
     memory: Tensor
@@ -30,19 +34,19 @@ class LocalMemory:
 
     Args:
         num_nodes: N.
-        dim: D, width of the memory.
+        dim: D, width of the memory; or the whole shape of a node's state.
         device, dtype: where and how it is kept.
     """
 
     def __init__(
-        self, num_nodes: int, dim: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+        self,
+        num_nodes: int,
+        dim: int | RowShape,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
     ) -> None:
-        self.state = MemoryRows(
-            memory=torch.zeros(num_nodes, dim, dtype=dtype, device=device),
-            memory_time=torch.zeros(num_nodes, dtype=torch.int64, device=device),
-            mail=torch.zeros(num_nodes, 2 * dim, dtype=dtype, device=device),
-            mail_event=torch.full((num_nodes,), -1, dtype=torch.int64, device=device),
-        )
+        self.shape = row_shape(dim)
+        self.state = empty_rows(num_nodes, self.shape, device, dtype)
 
     def read(self, nodes: Tensor) -> MemoryRows:
         """Copies of the rows of ``nodes``, ``[U]``."""
@@ -75,6 +79,53 @@ class LocalMemory:
             tensor.copy_(state[name])
 
 
+class NoMemory(LocalMemory):
+    """The memory of a model that has none: rows of width 0, which nothing is written to and nothing is kept of."""
+
+    def __init__(self, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+        super().__init__(0, RowShape(0, 0), device, dtype)
+
+    def read(self, nodes: Tensor) -> MemoryRows:
+        return empty_rows(len(nodes), self.shape, self.state.memory.device, self.state.memory.dtype)
+
+    def write(self, nodes: Tensor, rows: MemoryRows) -> None:
+        raise RuntimeError("a model without memory writes nothing.")
+
+
+def empty_rows(
+    count: int, shape: RowShape, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> MemoryRows:
+    """The state of so many nodes before the first event."""
+    memory, time, mail, event = shape.columns(count)
+    return MemoryRows(
+        memory=torch.zeros(memory, dtype=dtype, device=device),
+        memory_time=torch.zeros(time, dtype=torch.int64, device=device),
+        mail=torch.zeros(mail, dtype=dtype, device=device),
+        mail_event=torch.full(event, -1, dtype=torch.int64, device=device),
+    )
+
+
+def last_event_of_ends(
+    count: int, source: Tensor, destination: Tensor, every_end: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Which of ``count`` rows are ends of a batch's events, and the last event of each.
+
+    Args:
+        count: U.
+        source, destination: rows of the two ends of each event, ``[B]``, int64.
+        every_end: see :func:`rows_after_events`.
+
+    Returns:
+        Rows ``[W]``, and the place in the batch of the last event of each, ``[W]``.
+    """
+    position = torch.arange(len(source), device=source.device)
+    last = torch.full((count,), -1, device=source.device)
+    # amax, not plain assignment: which of several writes to one place wins is undefined on a GPU.
+    last.scatter_reduce_(0, torch.cat([source, destination]), torch.cat([position, position]), "amax")
+    own = torch.cat([source, destination]) if every_end else (last >= 0).nonzero().flatten()
+    return own, last[own]
+
+
 def rows_after_events(
     rows: MemoryRows,
     updated: Tensor,
@@ -102,12 +153,7 @@ def rows_after_events(
         The rows (of ``rows``) of the nodes to write, ``[W]``, each once unless ``every_end``; and their new state.
     """
     updated = updated.detach()
-    position = torch.arange(len(source), device=source.device)
-    last = torch.full((len(updated),), -1, device=source.device)
-    # amax, not plain assignment: which of several writes to one place wins is undefined on a GPU.
-    last.scatter_reduce_(0, torch.cat([source, destination]), torch.cat([position, position]), "amax")
-    own = torch.cat([source, destination]) if every_end else (last >= 0).nonzero().flatten()
-    last = last[own]
+    own, last = last_event_of_ends(len(updated), source, destination, every_end)
     other = torch.where(source[last] == own, destination[last], source[last])
     mail_event = rows.mail_event[own]
     return own, MemoryRows(

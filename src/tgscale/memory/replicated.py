@@ -194,13 +194,15 @@ class _Parcel:
 
     def __init__(self, capacity: int, like: LocalMemory) -> None:
         state = like.state
-        width, item = state.memory.shape[1], state.memory.element_size()
-        row = [8, 8, 8, width * item, 2 * width * item]  # the integers first: their place must be a multiple of 8
+        item, (dim, mail, mails) = state.memory.element_size(), like.shape
+        # The integers first: their place must be a multiple of 8.
+        row = [8, 8, 8 * mails, dim * item, mails * mail * item]
         self.bytes = torch.zeros(capacity * sum(row), dtype=torch.uint8, device=state.memory.device)
         parts = self.bytes.split([capacity * size for size in row])
         self.nodes, memory_time, mail_event = (part.view(torch.int64) for part in parts[:3])
-        memory, mail = (part.view(state.memory.dtype).view(capacity, -1) for part in parts[3:])
-        self.rows = MemoryRows(memory, memory_time, mail, mail_event)
+        memory, mails_of = (part.view(state.memory.dtype).view(capacity, -1) for part in parts[3:])
+        _, _, _, events = like.shape.columns(capacity)
+        self.rows = MemoryRows(memory, memory_time, mails_of, mail_event.view(events))
 
     def fill(self, write: Write) -> None:
         """Put a write in."""

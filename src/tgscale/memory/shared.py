@@ -21,6 +21,7 @@ from tgscale.memory import wire
 from tgscale.memory.group import Turn, Write
 from tgscale.memory.local import MemoryRows
 from tgscale.memory.pins import Pins
+from tgscale.memory.shape import RowShape, row_shape
 from tgscale.memory.wire import Message
 
 _COLUMNS = ("memory", "memory_time", "mail", "mail_event")
@@ -68,7 +69,7 @@ class MemoryDaemon:
 
 
 def start_daemon(
-    num_nodes: int, dim: int, dtype: torch.dtype = torch.float32, members: int = 1, copy: int = 0
+    num_nodes: int, dim: int | RowShape, dtype: torch.dtype = torch.float32, members: int = 1, copy: int = 0
 ) -> MemoryDaemon:
     """Start the daemon of a memory copy. The first trainer of its group does, and passes the address to the others.
 
@@ -76,7 +77,7 @@ def start_daemon(
 
     Args:
         num_nodes: N.
-        dim: D.
+        dim: D, or the whole shape of a node's state.
         dtype: float32 or float64.
         members: trainers of the group.
         copy: number of the memory copy, for messages.
@@ -99,7 +100,7 @@ def start_daemon(
             "listener": listener.fileno(),
             "lifeline": theirs.fileno(),
             "nodes": num_nodes,
-            "dim": dim,
+            **row_shape(dim)._asdict(),
             "itemsize": _ITEMSIZE[dtype],
             "members": members,
             "copy": copy,
@@ -178,9 +179,10 @@ class SharedMemory:
         message = wire.unpack(data)
         if message.kind == wire.REFUSED:
             raise RunError(f"{self._name} refused trainer {self.rank}: {message.text}")
-        self.num_nodes, self.dim, self.copy = message.a, message.b, int(message.text)
+        self.copy, *mail = (int(word) for word in message.text.split())
+        self.num_nodes, self.shape = message.a, RowShape(message.b, *mail)
         self._name = f"the memory daemon of copy {self.copy} (process {message.position})"
-        sizes = self.dim, message.member
+        sizes = self.shape, message.member
         self._state = wire.state_piece(self.num_nodes, *sizes, descriptor=descriptors[0])
         self._channel = wire.channel_piece(self.read_capacity, self.write_capacity, *sizes, descriptor=descriptors[1])
         self._state.close_descriptor()

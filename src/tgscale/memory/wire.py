@@ -12,7 +12,8 @@ trainer     HELLO    ``member``; ``position``: its rank; ``a``, ``b``: most rows
             START    the trainer has filled the state itself; go on at ``position``
             BYE      the trainer leaves, having committed all positions below ``position``
 daemon      WELCOME  ``a``, ``b``: N, D; ``member``: bytes per value; ``position``: process; text: number of the
-                     copy; with two file descriptors: of the state and of the trainer's channel
+                     copy, width of a mail, mails; with two file descriptors: of the state and of the trainer's
+                     channel
             REFUSED  such a member cannot join; a text follows
             ROWS     what READ asked for is in the buffer
             SYNCED   answer to SYNC and START
@@ -42,6 +43,8 @@ import struct
 from typing import NamedTuple
 
 import numpy as np
+
+from tgscale.memory.shape import RowShape, row_shape
 
 HELLO, READ, WRITE, SYNC, START, BYE = range(1, 7)
 WELCOME, REFUSED, ROWS, SYNCED, LEFT, DEAD, FAULT = range(11, 18)
@@ -117,23 +120,24 @@ class Piece:
     Args:
         rows: of each buffer.
         with_nodes: whether the buffers have node ids.
-        dim: D.
+        dim: D, or the whole shape of a node's state.
         itemsize: bytes per value, 4 or 8.
         descriptor: of the memory; None makes a new one, full of zeros. It belongs to the piece.
     """
 
     def __init__(
-        self, rows: list[int], with_nodes: bool, dim: int, itemsize: int, descriptor: int | None = None
+        self, rows: list[int], with_nodes: bool, dim: int | RowShape, itemsize: int, descriptor: int | None = None
     ) -> None:
         self.descriptor = os.memfd_create("tgscale-memory") if descriptor is None else descriptor
         value, arrays, end = np.dtype(f"f{itemsize}"), [], 0
         for count in rows:
+            memory, time, mail, event = row_shape(dim).columns(count)
             for shape, dtype in [
                 ((count * with_nodes,), np.dtype(np.int64)),
-                ((count, dim), value),
-                ((count,), np.dtype(np.int64)),
-                ((count, 2 * dim), value),
-                ((count,), np.dtype(np.int64)),
+                (memory, value),
+                (time, np.dtype(np.int64)),
+                (mail, value),
+                (event, np.dtype(np.int64)),
             ]:
                 arrays.append((end, shape, dtype))
                 end += -(-int(np.prod(shape)) * dtype.itemsize // 64) * 64
@@ -149,12 +153,14 @@ class Piece:
         os.close(self.descriptor)
 
 
-def state_piece(num_nodes: int, dim: int, itemsize: int, descriptor: int | None = None) -> Piece:
+def state_piece(num_nodes: int, dim: int | RowShape, itemsize: int, descriptor: int | None = None) -> Piece:
     """The state of a copy: one buffer of all nodes."""
     return Piece([num_nodes], False, dim, itemsize, descriptor)
 
 
-def channel_piece(read_rows: int, write_rows: int, dim: int, itemsize: int, descriptor: int | None = None) -> Piece:
+def channel_piece(
+    read_rows: int, write_rows: int, dim: int | RowShape, itemsize: int, descriptor: int | None = None
+) -> Piece:
     """A trainer's channel: the read buffers, then the write buffer."""
     return Piece([read_rows] * READ_BUFFERS + [write_rows], True, dim, itemsize, descriptor)
 

@@ -11,6 +11,7 @@ import os
 from dataclasses import dataclass
 
 from tgscale.errors import ConfigError
+from tgscale.memory.shape import RowShape, row_shape
 from tgscale.stream.layout import Layout
 
 MEMORY_SHARE = 0.8  # of a machine's main memory may hold node memory; the rest is for processes and events
@@ -102,9 +103,14 @@ def check_machines(machines: int, trainers_per_machine: int) -> None:
             raise ConfigError(f"{name}: {value} were given. Give 1 or more.")
 
 
-def copy_bytes(num_nodes: int, dim: int) -> int:
-    """Bytes of one copy of the node memory: memory and mail (3 D float32), and two int64 per node."""
-    return num_nodes * (3 * dim * 4 + 16)
+def copy_bytes(num_nodes: int, dim: int | RowShape | None) -> int:
+    """Bytes of one copy of the node memory: for TGN memory and mail (3 D float32), and two int64 per node.
+
+    Args:
+        num_nodes: N.
+        dim: D of TGN; or the shape of a node's state; None for a model without memory.
+    """
+    return 0 if dim is None else num_nodes * row_shape(dim).bytes()
 
 
 def copies_that_fit(bytes_per_copy: int, trainers: int, memory_bytes: int, gpu_memory_bytes: int | None = None) -> int:
@@ -114,7 +120,7 @@ def copies_that_fit(bytes_per_copy: int, trainers: int, memory_bytes: int, gpu_m
     on. When these two fit half of a GPU, each trainer works on its GPU alone, and main memory does not matter.
 
     Args:
-        bytes_per_copy: as :func:`copy_bytes`.
+        bytes_per_copy: as :func:`copy_bytes`; 0 fits as often as there are trainers.
         trainers: of the machine.
         memory_bytes: main memory of the machine.
         gpu_memory_bytes: memory of each GPU; None when trainers use CPUs.
@@ -122,7 +128,7 @@ def copies_that_fit(bytes_per_copy: int, trainers: int, memory_bytes: int, gpu_m
     Raises:
         ConfigError: not even one.
     """
-    if fits_gpu(bytes_per_copy, gpu_memory_bytes):
+    if not bytes_per_copy or fits_gpu(bytes_per_copy, gpu_memory_bytes):
         return trainers
     copies = int(memory_bytes * MEMORY_SHARE) // bytes_per_copy - OWN_COPIES * trainers
     if copies < 1:

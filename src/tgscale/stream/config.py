@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import tyro
 
 from tgscale.errors import ConfigError
-from tgscale.models.tgn import TGNConfig
+from tgscale.models.config import ModelConfig, ModelName
+from tgscale.models.stream_models import STREAM_MODELS
 from tgscale.stream.layout import Layout
 from tgscale.stream.protocol import PROTOCOLS
 from tgscale.stream.protocol.base import Draw, EvalProtocol
@@ -330,7 +332,7 @@ class TrainConfig:
     """Let torch.compile make the model's part of a training step; the first steps then take a while."""
     profile: bool = False
     """Write timeline.json, a trace that opens in Perfetto, and say where the time went."""
-    model: TGNConfig = field(default_factory=TGNConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     static: StaticConfig = field(default_factory=StaticConfig)
     train: OptimConfig = field(default_factory=OptimConfig)
@@ -371,26 +373,42 @@ class TrainConfig:
         return self.eval.batch_size or self.train.batch_size
 
 
-def default_config(data: str | Path, run: str | Path) -> TrainConfig:
+def with_model(config: TrainConfig, name: str) -> TrainConfig:
+    """The configuration with another model of these sizes, and with the sampling that its paper has.
+
+    Raises:
+        ConfigError: no such model; the message gives the nearest one.
+    """
+    if name not in STREAM_MODELS:
+        near = difflib.get_close_matches(str(name), STREAM_MODELS, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"model {name!r} is unknown: choose one of {', '.join(STREAM_MODELS)}.{hint}")
+    model = dataclasses.replace(config.model, name=cast(ModelName, name))
+    sampling = dataclasses.replace(config.sampling, **STREAM_MODELS[name].sampling)
+    return dataclasses.replace(config, model=model, sampling=sampling)
+
+
+def default_config(data: str | Path, run: str | Path, model: str = "tgn") -> TrainConfig:
     """What measured best: the paper's model with the pair encoding."""
-    return TrainConfig(data=data, run=run)  # type: ignore[arg-type]
+    return with_model(TrainConfig(data=data, run=run), model)  # type: ignore[arg-type]
 
 
-def disttgl_config(data: str | Path, run: str | Path) -> TrainConfig:
+def disttgl_config(data: str | Path, run: str | Path, model: str = "tgn") -> TrainConfig:
     """The paper's model, nothing added: TGN-attn with pre-trained static memory.
 
     How it is trained is ours: dropout 0.1, batch 400, 1e-3 with a schedule (the paper: 0.2, 600, a constant 1e-4), and
     3 epochs of pre-training with half of the static vectors dropped (the paper: 10, none), which measured better.
     """
-    return TrainConfig(
+    config = TrainConfig(
         data=data,  # type: ignore[arg-type]
         run=run,  # type: ignore[arg-type]
         preset="disttgl",
-        model=TGNConfig(pair_encoding=False),
+        model=ModelConfig(pair_encoding=False),
         static=StaticConfig(mode="pretrained", epochs=3, dropout=0.5),
         train=OptimConfig(epochs=24, patience=0),
     )
+    return with_model(config, model)
 
 
 PRESETS = {"default": default_config, "disttgl": disttgl_config}
-"""Name -> function of (data, run) that makes a :class:`TrainConfig`."""
+"""Name -> function of (data, run, model) that makes a :class:`TrainConfig`."""

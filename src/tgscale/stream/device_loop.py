@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from tgscale.errors import ConfigError
-from tgscale.memory.group import GroupMemory, LocalGroupMemory
+from tgscale.memory.group import GroupMemory, LocalGroupMemory, NoGroupMemory
 from tgscale.memory.local import LocalMemory
+from tgscale.models.stream_models import model_class
 from tgscale.stream.config import TrainConfig
 from tgscale.stream.device_step import DeviceStep
 from tgscale.stream.engine import StreamEngine
@@ -32,9 +33,10 @@ WARM_UP = 3
 
 def why_not(config: TrainConfig) -> str | None:
     """Why a run cannot have its step on the device as a whole; None where it can."""
-    pipeline = config.pipeline
+    pipeline, fixed = config.pipeline, model_class(config.model).fixed_shapes
     reasons = {
         f"it scores candidates, and the task is {config.task.name}": config.task.name != "link",
+        f"model {config.model.name} counts what it reads or writes, and shapes must be fixed": not fixed,
         f"it serves one trainer, and the layout is {config.run_layout}": config.run_layout != Layout(),
         f"memory_backend {config.memory_backend} holds the memory elsewhere": config.memory_backend not in HERE,
         "static.mode cotrained has sparse gradients, whose size is counted": config.static.mode == "cotrained",
@@ -86,7 +88,7 @@ class DeviceLoop(TrainingLoop):
     ) -> None:
         super().__init__(engine, schedule, memories, ranks, trace)
         only = memories[0]
-        assert isinstance(only, LocalGroupMemory)
+        assert isinstance(only, LocalGroupMemory | NoGroupMemory)
         self.memory: LocalMemory = only.memory
         self.whole_step = DeviceStep(engine, self.memory, self.gradients, self.optimizers, self._loss)
         self._stream = torch.cuda.Stream(engine.device) if engine.device.type == "cuda" else None

@@ -6,7 +6,8 @@ the room that is always enough, so no shape depends on data and nothing can over
 - ``B`` events, whatever is left of the stream. Those behind its end stand as its last event once more: they write what
   it writes, and weigh nothing in the loss.
 - ``R = B (2 + negatives)`` roots, each by itself. Equal ones are not merged: they get the same embedding.
-- ``U = min(R (1 + k), N)`` nodes. Rows that are left over hold node 0's state, and nothing refers to them.
+- ``U = min(R (1 + k), N)`` nodes, ``min(R, N)`` for a model that samples no neighbors. Rows that are left over hold
+  node 0's state, and nothing refers to them.
 
 Which batch it is stands in a tensor that the step itself moves on; seeds stand in tensors, too. So the same step can be
 recorded once and replayed for every batch of every sweep. It runs on a CPU as well, operator by operator.
@@ -25,7 +26,7 @@ from tgscale.graph.history import History
 from tgscale.graph.sampling import Neighbors, NeighborSampler
 from tgscale.memory.local import LocalMemory
 from tgscale.nn.pair_encoding import PairEncoder
-from tgscale.stream.batch import Batch
+from tgscale.stream.batch import Batch, no_neighbors
 from tgscale.stream.engine import StreamEngine
 from tgscale.train.gradients import GradientBuffer
 
@@ -68,7 +69,8 @@ class DeviceStep:
         )
         self._pairs = _tensor_pairs(engine)
         roots = self.batch_size * (2 + self.negatives)
-        self.capacity = min(roots * (1 + config.sampling.neighbors), engine.stream.num_nodes)
+        around = config.sampling.neighbors * engine.builder.needs.hops
+        self.capacity = min(roots * (1 + around), engine.stream.num_nodes)
         self.start = torch.zeros((), dtype=torch.int64, device=device)
         self.nodes = torch.zeros((), dtype=torch.int64, device=device)
         self._negative_key = torch.zeros((), dtype=torch.int64, device=device)
@@ -85,7 +87,8 @@ class DeviceStep:
         weight = (place < self.events).double()
         batch, count = self.batch(place.clamp(max=self.events - 1))
         logits, write = self.engine.forward(self.memory.read(batch.block.nodes), batch, every_end=True)
-        self.memory.write(write.nodes, write.rows)
+        if write is not None:
+            self.memory.write(write.nodes, write.rows)
         losses = F.cross_entropy(logits, torch.zeros_like(batch.event), reduction="none")
         loss = (losses * (weight / weight.sum()).to(losses.dtype)).sum()
         self.gradients.clear()
@@ -109,7 +112,10 @@ class DeviceStep:
         bound = torch.cat([seen, seen[:, None].expand(B, C).flatten()])
         root_time = builder.time[bound]  # the first event that is not before the root has the root's time
         (neighbors,) = self._sampler.sample(node, root_time, before=bound)
-        block, count = self._block(node, root_time, neighbors)
+        needs = builder.needs
+        block, count = self._block(node, root_time, neighbors if needs.hops else no_neighbors(node))
+        if needs.elapsed:
+            block.time = root_time
         source = torch.arange(B, device=event.device)
         candidate = torch.arange(B, B + B * C, device=event.device).view(B, C)
         pairs = None

@@ -14,16 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from tgscale.data.stream import EventStream
+from tgscale.data.stream import EventStream, Split
 from tgscale.errors import ConfigError
 from tgscale.graph.hashing import mix
 from tgscale.graph.history import History
 from tgscale.graph.sampling import NeighborSampler
 from tgscale.graph.search import as_tensor
 from tgscale.memory.group import Write
-from tgscale.memory.local import LocalMemory, MemoryRows, rows_after_events
+from tgscale.memory.local import LocalMemory, MemoryRows, NoMemory
 from tgscale.models.rules import RULES
-from tgscale.models.tgn import TGN
+from tgscale.models.stream_models import model_class, state_shape
 from tgscale.nn.static_memory import StaticTable
 from tgscale.stream.batch import Batch, BatchBuilder, mail_tables
 from tgscale.stream.config import TrainConfig
@@ -75,14 +75,17 @@ class StreamEngine:
         torch.manual_seed(config.seed)
         static = make_static_memory(config, stream, self.split, self.builder, device, pretrain)
         torch.manual_seed(config.seed)  # again: a table from the cache took no random numbers
-        self.model = TGN(config.model, stream.edge_dim, static).to(device)
+        kind = model_class(config.model)
+        scale = typical_gap(stream, self.split)
+        self.model = kind(config.model, stream.edge_dim, static, scale, config.sampling.neighbors).to(device)
         self.task = TASKS[config.task.name](config, stream, self.split, device)
         if is_frozen(config):
             self.model.requires_grad_(False)
         self.task.attach(self.model)
         self.model.to(device)
         self._trained = Equations.of(self.model, config.compile)
-        self.memory = LocalMemory(stream.num_nodes, config.model.dim, device)
+        shape = state_shape(config.model, config.sampling.neighbors)
+        self.memory = NoMemory(device) if shape is None else LocalMemory(stream.num_nodes, shape, device)
 
     def make_builder(self, device: torch.device) -> BatchBuilder:
         """What makes this engine's batches, on a device."""
@@ -105,6 +108,7 @@ class StreamEngine:
             slice_features=config.pipeline.slice_features,
             roots=config.sampling.roots,
             pair_groups=config.model.pair_groups,
+            needs=model_class(config.model).needs(config.model),
         )
         if config.pipeline.feature_cache:
             cache = FeatureCache(builder.edge_features, config.pipeline.feature_cache, device)
@@ -136,7 +140,7 @@ class StreamEngine:
             return []
         return [LambdaLR(optimizer, lambda step: warm_up_and_cosine(step / steps)) for optimizer in optimizers]
 
-    def forward(self, rows: MemoryRows, batch: Batch, every_end: bool = False) -> tuple[Tensor, Write]:
+    def forward(self, rows: MemoryRows, batch: Batch, every_end: bool = False) -> tuple[Tensor, Write | None]:
         """Score a batch on the memory that was read for it.
 
         Args:
@@ -146,22 +150,26 @@ class StreamEngine:
 
         Returns:
             What the task asks for, for links the logits of each event's candidates, ``[B, C]`` (column 0 the true one),
-            and what the events leave behind.
+            and what the events leave behind: None for a model without memory.
         """
+        logits, updated, read, time = self._equations(rows, batch)
+        after = self.model.after(read, updated, batch.ends(rows.mail_event, every_end), time)
+        return logits, None if after is None else Write(batch.block.nodes[after[0]], after[1])
+
+    def _equations(self, rows: MemoryRows, batch: Batch) -> tuple[Tensor, Tensor, MemoryRows, Tensor]:
+        """Logits; the updated memory, the rows that it came of, and the times that these point into."""
         rows, time, features = self._mail(rows)
         training = self.model.training
         model = self._trained if training else self.model
         with autocast(self.config, self.device, training):
             updated = model.update(rows, time, features)
-            h = model.embed(updated, *batch.inputs(self.builder.edge_features))
+            h = model.embed(updated, *batch.inputs(self.builder.edge_features), elapsed(rows, time, batch))
             logits = self.task.logits(model, h, batch).to(updated.dtype)
-        ends = (batch.source_slot, batch.destination_slot)
-        own, after = rows_after_events(rows, updated, *ends, batch.event, time, every_end)
-        return logits, Write(batch.block.nodes[own], after)
+        return logits, updated, rows, time
 
     def logits(self, rows: MemoryRows, batch: Batch) -> Tensor:
         """Logits of each event's candidates alone, ``[B, C]``; see :meth:`forward`. -inf for one that is not there."""
-        return batch.by_event(self.forward(rows, batch)[0])
+        return batch.by_event(self._equations(rows, batch)[0])
 
     def negatives_of(self, part: str) -> Negatives:
         """What the events of a part are compared with; made when first asked for."""
@@ -178,21 +186,22 @@ class StreamEngine:
     def score(self, batch: Batch) -> Tensor:
         """Logits, as :meth:`forward` gives them; then the events enter :attr:`memory`."""
         logits, write = self.forward(self.memory.read(batch.block.nodes), batch)
-        self.memory.write(write.nodes, write.rows)
+        if write is not None:
+            self.memory.write(write.nodes, write.rows)
         return logits
 
     @torch.no_grad()
     def advance(self, start: int, stop: int) -> None:
         """Let the events ``[start, stop)`` enter :attr:`memory`, scoring nothing."""
-        builder = self.builder
-        ends = torch.cat([builder.src[start:stop], builder.dst[start:stop]]).long()
-        nodes, slot = builder.compactor(ends)
-        rows, time, features = self._mail(self.memory.read(nodes))
+        if isinstance(self.memory, NoMemory):
+            return
+        nodes, ends = self.builder.ends(start, stop)
+        kept = self.memory.read(nodes)
+        rows, time, features = self._mail(kept)
         updated = self.model.update(rows, time, features)
-        event = torch.arange(start, stop, device=self.device)
-        source, destination = slot.chunk(2)
-        own, after = rows_after_events(rows, updated, source, destination, event, time)
-        self.memory.write(nodes[own], after)
+        after = self.model.after(rows, updated, ends(kept.mail_event), time)
+        assert after is not None
+        self.memory.write(nodes[after[0]], after[1])
 
     def seed(self, iteration: int, trainer: int) -> None:
         """Set the random numbers of a trainer's step: a function of the run's seed, the iteration and the trainer.
@@ -292,6 +301,22 @@ class StreamEngine:
         new = torch.from_numpy(self.stream.new_nodes(self.split))
         start, stop = self.split.range(part)
         return new[self.builder.src[start:stop].long().cpu()] | new[self.builder.dst[start:stop].long().cpu()]
+
+
+def elapsed(rows: MemoryRows, event_time: Tensor, batch: Batch) -> Tensor | None:
+    """From the last event of each root's node that the memory knows of to the root's time, ``[R]``; 0 where there is
+    none. None unless the model needs it."""
+    block = batch.block
+    if block.time is None:
+        return None
+    last = rows.mail_event[block.roots[block.root_row]]
+    return torch.where(last >= 0, block.time - event_time[last.clamp(min=0)], 0)
+
+
+def typical_gap(stream: EventStream, split: Split) -> float:
+    """Mean time from one training event of a node to its next, if all nodes had equally many; in the stream's unit."""
+    span = int(stream.time[split.train - 1] - stream.time[0])
+    return max(span * stream.num_nodes / (2 * split.train), 1.0)
 
 
 def scaled_adam(lr: float, world: int, rule: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tgscale.errors import ConfigError
-from tgscale.models.tgn import TGN
+from tgscale.models.stream_model import StreamModel
 from tgscale.nn.dispatch import has_triton
 from tgscale.stream.config import TrainConfig
 
@@ -28,7 +28,7 @@ class Equations:
     score: Callable[..., Tensor]
 
     @classmethod
-    def of(cls, model: TGN, compiled: bool = False) -> Equations:
+    def of(cls, model: StreamModel, compiled: bool = False) -> Equations:
         """The model's own, or each compiled on its first call and whenever shapes of another kind come."""
         methods = (model.update, model.embed, model.score)
         return cls(*(torch.compile(method) if compiled else method for method in methods))

@@ -11,9 +11,12 @@ from rich.filesize import decimal
 
 from tgscale.data.stream import EventStream
 from tgscale.errors import ConfigError
-from tgscale.memory.group import GroupMemory, LocalGroupMemory
+from tgscale.memory.group import GroupMemory, LocalGroupMemory, NoGroupMemory
+from tgscale.memory.local import NoMemory
 from tgscale.memory.replicated import ReplicatedMemory
 from tgscale.memory.shared import SharedMemory, is_available, start_daemon
+from tgscale.models.stream_models import model_class, state_shape
+from tgscale.stream.choice import copy_bytes
 from tgscale.stream.config import TrainConfig
 from tgscale.stream.engine import StreamEngine
 from tgscale.stream.layout import Layout
@@ -101,7 +104,7 @@ def check_room(config: TrainConfig, stream: EventStream, device: torch.device, r
         ConfigError: as said, with what to change.
     """
     layout, backend = config.run_layout, choose_backend(config, device, ranks)
-    copy = stream.num_nodes * (3 * config.model.dim * 4 + 16)
+    copy = copy_bytes(stream.num_nodes, state_shape(config.model, config.sampling.neighbors))
     trainers = layout.world if config.emulate is not None else ranks.local_world
     training = trainers if backend == "replicated" else -(-trainers // layout.group_size)
     # Every process validates with a copy of its own, and keeps another for the best checkpoint.
@@ -148,12 +151,17 @@ def place_memories(config: TrainConfig, engine: StreamEngine, ranks: Ranks) -> t
         The backend's name, and trainer -> memory copy of its group, as that trainer sees it.
     """
     layout, backend = config.run_layout, choose_backend(config, engine.device, ranks)
+    if isinstance(engine.memory, NoMemory):
+        if config.emulate is not None:
+            return backend, local_memories(engine)
+        return backend, {ranks.rank: NoGroupMemory(engine.memory)}
     if backend == "local":
         if config.emulate is not None:
             return backend, local_memories(engine)
         return backend, {ranks.rank: LocalGroupMemory(empty_copy(engine))}
     group, member = divmod(ranks.rank, layout.group_size)
-    writes = min(engine.stream.num_nodes, 2 * config.train.batch_size)
+    kind, neighbors = model_class(config.model), config.sampling.neighbors
+    writes = min(engine.stream.num_nodes, kind.nodes_written(config.model, config.train.batch_size, neighbors))
     if backend == "replicated":
         process_group = ranks.group_of(layout.group_size)
         replica = ReplicatedMemory(empty_copy(engine), process_group, member, layout.minibatch, capacity=writes)
@@ -167,8 +175,8 @@ def _join_daemon(
     layout, state = config.run_layout, engine.memory.state
     daemon = None
     if member == 0:
-        N, D = state.memory.shape
-        daemon = start_daemon(N, D, state.memory.dtype, layout.group_size, copy=group)
+        nodes, shape = len(state.memory), engine.memory.shape
+        daemon = start_daemon(nodes, shape, state.memory.dtype, layout.group_size, copy=group)
     addresses = ranks.gather_objects(daemon.address if daemon else None)
     return SharedMemory(
         addresses[ranks.rank - member],

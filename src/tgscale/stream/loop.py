@@ -21,8 +21,9 @@ from torch import Tensor
 
 from tgscale.data.store import fingerprint
 from tgscale.graph.unique import Compactor
-from tgscale.memory.group import GroupMemory, LocalGroupMemory, Write
-from tgscale.memory.local import LocalMemory, MemoryRows
+from tgscale.memory.group import GroupMemory, LocalGroupMemory, NoGroupMemory, Write
+from tgscale.memory.local import LocalMemory, MemoryRows, NoMemory, empty_rows
+from tgscale.models.stream_model import ONE_HOP
 from tgscale.stream.batch import Batch
 from tgscale.stream.batch_cache import BatchCache
 from tgscale.stream.engine import StreamEngine
@@ -320,13 +321,8 @@ class TrainingLoop:
         self._kept[trainer] = work
 
     def _no_memory(self, count: int) -> MemoryRows:
-        state = self.engine.memory.state
-        return MemoryRows(
-            memory=state.memory.new_zeros(count, state.memory.shape[1]),
-            memory_time=state.memory_time.new_zeros(count),
-            mail=state.mail.new_zeros(count, state.mail.shape[1]),
-            mail_event=state.mail_event.new_full((count,), -1),
-        )
+        memory = self.engine.memory
+        return empty_rows(count, memory.shape, self.engine.device, memory.state.memory.dtype)
 
     def _forward(self, trainer: int, task: Task) -> tuple[Tensor, Write | None]:
         work = self._work(trainer)
@@ -356,8 +352,8 @@ class TrainingLoop:
 
 def empty_copy(engine: StreamEngine) -> LocalMemory:
     """A memory copy of the engine's size and type, on its device."""
-    (nodes, dim), state = engine.memory.state.memory.shape, engine.memory.state
-    return LocalMemory(nodes, dim, engine.device, state.memory.dtype)
+    memory = engine.memory
+    return LocalMemory(len(memory.state.memory), memory.shape, engine.device, memory.state.memory.dtype)
 
 
 def make_cache(engine: StreamEngine) -> BatchCache | None:
@@ -376,12 +372,17 @@ def make_cache(engine: StreamEngine) -> BatchCache | None:
         "sampling": dataclasses.asdict(config.sampling),
         "seed": config.seed,
     }
+    needs = engine.builder.needs
+    if needs != ONE_HOP:  # so that batches of before are found
+        key["needs"] = list(needs)
     return BatchCache(config.pipeline.cache, key, config.pipeline.cache_sets)
 
 
 def local_memories(engine: StreamEngine) -> dict[int, GroupMemory]:
     """Empty memory copies of all trainers of the configured layout, in this process."""
     layout = engine.config.run_layout
+    if isinstance(engine.memory, NoMemory):
+        return {trainer: NoGroupMemory(engine.memory) for trainer in range(layout.world)}
     memories: dict[int, GroupMemory] = {}
     for group in range(layout.memory):
         copy = empty_copy(engine)

@@ -14,6 +14,7 @@ import yaml
 from tgscale.data.stream import EventStream
 from tgscale.data.work import MEMORY_UNITS
 from tgscale.errors import ConfigError
+from tgscale.models.stream_models import state_shape
 from tgscale.stream.captured import CapturedCurve, captured_curve
 from tgscale.stream.choice import (
     MEMORY_SHARE,
@@ -52,7 +53,7 @@ def auto_layout(stream: EventStream, config: TrainConfig, machines: int, trainer
         return choose_layout(1, 1, batch_size, batch_size, 1)
     device = find_device("cuda" if config.device.startswith("cuda") else config.device)
     gpu = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
-    bytes_per_copy = copy_bytes(stream.num_nodes, config.model.dim)
+    bytes_per_copy = copy_bytes(stream.num_nodes, state_shape(config.model, config.sampling.neighbors))
     copies = copies_that_fit(bytes_per_copy, trainers_per_machine, machine_memory_bytes(), gpu)
     events = stream.split(config.eval.val, config.eval.test).train
     curve = captured_curve(stream, events, [batch_size * i for i in divisors(trainers_per_machine)])
@@ -242,7 +243,7 @@ def plan(
         ConfigError: memory that holds no copy of the node memory.
     """
     machines, trainers = request.machines, request.trainers_per_machine
-    bytes_per_copy = copy_bytes(stream.num_nodes, config.model.dim)
+    bytes_per_copy = copy_bytes(stream.num_nodes, state_shape(config.model, config.sampling.neighbors))
     copies = copies_that_fit(bytes_per_copy, trainers, request.memory_of(profile)[0], profile.device_memory_bytes)
     events = stream.split(config.eval.val, config.eval.test).train
     curve = captured_curve(stream, events, _candidates(events, trainers, profile))

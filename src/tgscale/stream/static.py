@@ -18,7 +18,7 @@ import tgscale
 from tgscale.data.files import scanning
 from tgscale.data.stream import EventStream, Split
 from tgscale.errors import ConfigError
-from tgscale.models.tgn import TGN
+from tgscale.models.stream_models import model_class
 from tgscale.nn.decoder import link_loss
 from tgscale.nn.static_memory import StaticMemory, StaticTable
 from tgscale.stream.batch import BatchBuilder
@@ -97,7 +97,9 @@ def _content_hash(config: TrainConfig, stream: EventStream, split: Split, builde
     """Hash of all that the table depends on: training events, population of negatives, options, seed, device, code."""
     digest = hashlib.sha256()
     static = {k: v for k, v in dataclasses.asdict(config.static).items() if k not in ("cache", "dropout", "gate")}
-    model = {k: v for k, v in dataclasses.asdict(config.model).items() if k not in ("pair_encoding", "pair_groups")}
+    model = config.model.options()
+    if config.model.name == "tgn":
+        del model["name"]  # so that tables of before are found
     options = [static, model, dataclasses.asdict(config.sampling), config.train.negatives, config.seed]
     extent = [stream.num_nodes, split.train, builder.time.device.type, TABLE_VERSION, tgscale.__version__]
     digest.update(json.dumps([options, extent], sort_keys=True).encode())
@@ -121,7 +123,8 @@ def pretrain_table(config: TrainConfig, stream: EventStream, split: Split, build
     static, device = config.static, builder.time.device
     model_config = dataclasses.replace(config.model, pair_encoding=False)
     table = StaticTable(torch.randn(stream.num_nodes, width, device=device) * 0.1, config.model.dim, trained=True)
-    model = TGN(model_config, stream.edge_dim, table).to(device)
+    kind, neighbors = model_class(model_config), config.sampling.neighbors
+    model = kind(model_config, stream.edge_dim, table, neighbors=neighbors).to(device)
     dense = [p for p in model.parameters() if p is not table.table and p.requires_grad]
     optimizers = [
         torch.optim.AdamW(dense, lr=static.lr, weight_decay=static.weight_decay, fused=True),
@@ -135,7 +138,7 @@ def pretrain_table(config: TrainConfig, stream: EventStream, split: Split, build
             builder.sampler.seed = config.seed * 1_000_003 + epoch
             for event in order.split(static.batch_size):
                 seed = ~(config.seed * 1_000_003 + epoch)
-                batch = builder.events(event, config.train.negatives, seed, with_pairs=False)
+                batch = builder.events(event, config.train.negatives, seed, with_pairs=False, with_past=False)
                 block, features = batch.inputs(builder.edge_features)
                 h = model.embed(no_memory.expand(len(block.nodes), -1), block, features)
                 loss = link_loss(model.score(h, batch.source, batch.candidate))

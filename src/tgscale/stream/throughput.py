@@ -157,7 +157,9 @@ def _rates_by_size(
 
 def options_that_matter(config: TrainConfig, stream: EventStream) -> dict[str, Any]:
     """What a rate depends on, beside the device."""
+    other = {} if config.model.name == "tgn" else {"model.name": config.model.name}  # profiles of before had TGN alone
     return {
+        **other,
         "model.dim": config.model.dim,
         "model.heads": config.model.heads,
         "model.pair_encoding": config.model.pair_encoding and list(config.model.pair_groups),

@@ -458,7 +458,7 @@ class _Trainer:
             save_test_scores(config.run, stream, engine.split.range("test")[0], new.numpy(), test, of_links)
         return {
             "task": engine.task.title,
-            "model": "tgn",
+            "model": config.model.name,
             "data": {"name": stream.name, "events": stream.num_events, "nodes": stream.num_nodes},
             "split": {**vars(engine.split), "by": "source" if stream.source_split else "time"},
             "protocol": describe_protocol(engine),

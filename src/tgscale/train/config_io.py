@@ -133,6 +133,8 @@ def _options(config_type: Any, values: dict[str, Any], source: str, prefix: str 
         if name not in fields:
             raise ConfigError(f"{source}: option {prefix}{key} is unknown. {_nearest(name, list(fields), prefix)}")
         if dataclasses.is_dataclass(types[name]):
+            if isinstance(value, str) and any(field.name == "name" for field in dataclasses.fields(types[name])):
+                value = {"name": value}  # `model: jodie` for `model: {name: jodie}`
             if not isinstance(value, dict | None):
                 raise ConfigError(f"{source}: {prefix}{name} is a section of options, but {value!r} was given.")
             options += _options(types[name], value or {}, source, f"{prefix}{name}.")
