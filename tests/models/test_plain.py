@@ -154,11 +154,10 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("ties", [False, True])
-def test_scores_and_gradients_equal_the_equations(streams, case, ties):
+def test_scores_and_gradients_equal_the_equations(streams, case):
     kind, options = CASES[case]
     name = case.partition(",")[0]
-    stream = streams.random_stream(times=40 if ties else None)
+    stream = streams.random_stream(times=100)  # many ties
     engine = streams.build_engine(stream, double=True, model__name=name, model__pair_encoding=False, **options)
     if engine.config.static.mode == "cotrained":
         table = engine.model.static.table
