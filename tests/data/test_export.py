@@ -16,7 +16,7 @@ from tgscale.data.export import WRITERS, export_events
 from tgscale.data.export.outgoing import PARTS, Outgoing
 from tgscale.data.formats import FORMATS
 from tgscale.data.ingest import import_events
-from tgscale.data.store import open_stream, save_stream
+from tgscale.data.store import OPTIONAL, open_stream, save_stream
 from tgscale.data.stream import EventStream, Split
 from tgscale.errors import ConfigError, DataError, StoreError
 
@@ -524,3 +524,8 @@ def test_text_is_compressed_by_its_name(tmp_path, format, suffix):
 def test_a_name_that_promises_another_compression(tmp_path, format, suffix):
     with pytest.raises(ConfigError, match=f"is not compressed by {suffix}"):
         export_events(saved(tmp_path, a_stream()), tmp_path / f"x{suffix}", format=format)
+
+
+def test_no_column_of_the_store_is_forgotten():
+    """A column that no writer knows would be lost without a word."""
+    assert set(OPTIONAL) <= set(PARTS)
