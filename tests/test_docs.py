@@ -72,7 +72,7 @@ def help_of(command: tuple[str, ...]) -> str:
 COMMANDS = [
     ("data", "list"), ("data", "get"), ("data", "export"),
     ("data", "generate", "stream"), ("data", "generate", "snapshots"), ("data", "import"), ("data", "info"), ("train",),
-    ("evaluate",), ("predict",), ("plan",), ("explain",), ("simulate",),
+    ("evaluate",), ("predict",), ("export",), ("plan",), ("explain",), ("simulate",),
     ("report",),
 ]  # fmt: skip
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from tgscale.stream.config import TrainConfig, default_config, disttgl_config, replace
     from tgscale.stream.predict import predict
     from tgscale.stream.trainer import evaluate, resume, train_stream
+    from tgscale.train.exported import load_model
 
 _HOME = {
     "EventStream": "tgscale.data.stream",
@@ -64,6 +65,7 @@ _HOME = {
     "import_events": "tgscale.data.ingest",
     "import_pgt": "tgscale.data.snapshot_pgt",
     "import_snapshots": "tgscale.data.snapshot_ingest",
+    "load_model": "tgscale.train.exported",
     "open_snapshots": "tgscale.data.snapshot_store",
     "open_stream": "tgscale.data.store",
     "predict": "tgscale.stream.predict",
@@ -79,8 +81,8 @@ __all__ = [
     "TGN", "EventStream", "History", "NeighborSampler", "SnapshotConfig", "SnapshotSequence", "TGNConfig",
     "TgscaleError", "TrainConfig", "default_config", "disttgl_config", "evaluate", "evaluate_snapshots",
     "export_events", "export_snapshots", "generate_snapshots", "generate_stream", "get_dataset", "import_array",
-    "import_events", "import_pgt", "import_snapshots", "open_snapshots", "open_stream", "predict", "replace",
-    "resume", "save_snapshots", "save_stream", "train_snapshots", "train_stream",
+    "import_events", "import_pgt", "import_snapshots", "load_model", "open_snapshots", "open_stream", "predict",
+    "replace", "resume", "save_snapshots", "save_stream", "train_snapshots", "train_stream",
 ]  # fmt: skip
 
 

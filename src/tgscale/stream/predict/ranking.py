@@ -66,7 +66,7 @@ class OwnDestination:
         return builder.against(event, Drawn(event.new_empty(len(event), 0)))
 
     def take(self, piece: Piece, logits: Tensor) -> Columns | None:
-        return {"score": logits[:, 0].float().cpu().numpy()}
+        return {"score": _first(logits)}
 
 
 class Negatives:
@@ -85,7 +85,7 @@ class Negatives:
 
     def take(self, piece: Piece, logits: Tensor) -> Columns | None:
         rank = self._ranks(logits[:, 0], logits[:, 1:])
-        return {"score": logits[:, 0].float().cpu().numpy(), "rank": rank.cpu().numpy()}
+        return {"score": _first(logits), "rank": rank.cpu().numpy()}
 
 
 class Lists(Protocol):
@@ -185,7 +185,7 @@ class Ranked:
             assert self._rows.dst is not None
             own = torch.from_numpy(np.asarray(self._rows.dst[piece.low : piece.high], np.int64))
             others = scores.masked_fill(nodes == own[:, None], -torch.inf)
-            columns |= {"score": logits[:, 0].numpy(), "rank": tie_aware_ranks(logits[:, 0], others).numpy()}
+            columns |= {"score": _first(logits), "rank": tie_aware_ranks(logits[:, 0], others).numpy()}
         return columns
 
     def _nodes(self, piece: Piece, first: int, last: int) -> np.ndarray:
@@ -195,3 +195,8 @@ class Ranked:
         # Stable: of equal scores the one that stands first in the list comes first.
         order = scores.argsort(dim=1, descending=True, stable=True)[:, : self._kept]
         return {"top": nodes.gather(1, order).numpy(), "top_score": scores.gather(1, order).numpy()}
+
+
+def _first(logits: Tensor) -> np.ndarray:
+    """Column 0 as an array of its own: a view would keep all the others alive until the part is written."""
+    return logits[:, 0].float().cpu().numpy().copy()

@@ -34,7 +34,7 @@ from tgscale.stream.predict.walk import Step, steps_of_events, steps_of_queries
 from tgscale.stream.scoring import ScoreThreads, score_threads
 from tgscale.stream.trainer import load_config
 from tgscale.train.checkpoint import Checkpointer
-from tgscale.train.environment import find_device, keep_freed_memory, peak_memory_bytes, set_threads
+from tgscale.train.environment import find_device, peak_memory_bytes, set_threads
 from tgscale.train.progress import Progress
 from tgscale.train.run_start import BEST, check_data, load_best
 from tgscale.train.rundir import RunDirectory
@@ -129,7 +129,6 @@ def run_request(request: Request) -> dict[str, Any]:
     request.check_sources()
     config = _config(request)
     set_threads(config.threads)
-    keep_freed_memory()
     best = load_best(request.run)
     check_data(config.data, request.run, best)
     device = find_device(config.device)
