@@ -2,6 +2,7 @@
 
 import dataclasses
 import typing
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from tgscale.errors import ConfigError
 from tgscale.stream.config import EvalConfig, other_protocol
 from tgscale.stream.protocol import PROTOCOLS
 from tgscale.stream.scores import ScoreTable
+from tgscale.train.distributed import Ranks
 from tgscale.train.metrics import batch_ap_auc
 
 
@@ -168,8 +170,8 @@ def test_options_that_contradict_a_protocol_are_refused():
         ({"protocol": "ap-pyg", "negatives": "historical"}, "random negatives alone"),
         ({"protocol": "ap", "negatives_per_event": 9}, "one negative per event"),
         ({"protocol": "ap-dyglib", "exclude_own": True}, "may draw"),
-        ({"negatives_from": "x"}, "for the protocol tgb"),
-        ({"protocol": "tgb", "negatives_from": "x", "negatives": "random"}, "brings the negatives"),
+        ({"negatives_from": Path("x")}, "for the protocol tgb"),
+        ({"protocol": "tgb", "negatives_from": Path("x"), "negatives": "random"}, "brings the negatives"),
     ]:
         with pytest.raises(ConfigError, match=message):
             EvalConfig(**options)
@@ -184,3 +186,24 @@ def test_another_protocol_brings_its_own_rules():
     assert other_protocol(run, "ap").drawn_from == "all"
     assert other_protocol(run, None) == run
     assert other_protocol(run, "mrr49", seed=5) == dataclasses.replace(run, seed=5)
+
+
+class OneOf(Ranks):
+    """A rank that does its share and adds up nothing."""
+
+    def sum(self, tensor):
+        pass
+
+
+@pytest.mark.parametrize(
+    "options", [{"protocol": "ap-tgl"}, {"protocol": "ap-dyglib", "negatives": "inductive"}, {"protocol": "tgb"}]
+)
+def test_the_shares_of_ranks_add_up_to_the_whole(make_engine, options):
+    options = {f"eval__{key}": value for key, value in options.items()} | {"eval__batch_size": 7}
+    parts = []
+    for ranks in [Ranks(), OneOf(0, 3), OneOf(1, 3), OneOf(2, 3)]:
+        engine = make_engine(**options)
+        engine.advance(0, engine.split.train)
+        parts.append(engine.evaluate("val", ranks=ranks))
+    whole, *shares = [torch.stack([s.reciprocal_rank, s.positive, s.negative]) for s in parts]
+    assert torch.equal(sum(shares), whole)
