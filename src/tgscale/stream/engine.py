@@ -277,7 +277,7 @@ class StreamEngine:
         bounds, negatives = [stop - first for _, stop in spans], self.negatives_of(part)
         if not negatives.by_batch:  # larger steps, the same draws
             spans = [(start, min(start + batch_size, last)) for start in range(first, last, batch_size)]
-        tables = {name: ScoreTable(last - first, config.rule, bounds) for name in RULES}
+        tables = {name: ScoreTable(last - first, config.rule, bounds, logits=False) for name in RULES}
         window = builder.time[last - 1] - builder.time[first]
         for start, stop in spans:
             event = torch.arange(start, stop, device=self.device)

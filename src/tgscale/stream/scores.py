@@ -24,6 +24,7 @@ class Scores:
             an event has no negative.
         protocol: how they are summed up.
         bounds: where the batches end, for a protocol that averages over batches.
+        logits: whether the scores are a model's; else a rule's, which no sigmoid is applied to.
     """
 
     reciprocal_rank: Tensor
@@ -31,6 +32,7 @@ class Scores:
     negative: Tensor
     protocol: EvalProtocol = MRR49
     bounds: Sequence[int] = ()
+    logits: bool = True
 
     @property
     def mrr(self) -> float:
@@ -42,7 +44,7 @@ class Scores:
         ``mrr``, ``ap``, ``auc`` and, where the protocol has them, ``hits@k``.
         """
         if self.protocol.average == "batches":
-            ap, auc = batch_ap_auc(self.positive, self.negative, self.bounds)
+            ap, auc = batch_ap_auc(self.positive, self.negative, self.bounds, self.logits)
         else:
             compared = self.negative > -math.inf
             ap, auc = ap_auc(self.positive[compared], self.negative[compared])
@@ -62,14 +64,17 @@ class ScoreTable:
         num_events: B, events of the part.
         protocol: its rule for ties, and how scores are summed up.
         bounds: where the batches end, for a protocol that averages over batches.
+        logits: whether the scores are a model's, or else a rule's.
 
     Attributes:
         columns: reciprocal rank, score of the true destination and of the first negative, ``[3, B]``, float64; zeros
             where nothing was added yet, so that tables of several ranks add up to the whole.
     """
 
-    def __init__(self, num_events: int, protocol: EvalProtocol = MRR49, bounds: Sequence[int] = ()) -> None:
-        self._protocol, self._bounds = protocol, bounds
+    def __init__(
+        self, num_events: int, protocol: EvalProtocol = MRR49, bounds: Sequence[int] = (), logits: bool = True
+    ) -> None:
+        self._protocol, self._bounds, self._logits = protocol, bounds, logits
         self._ranks = tie_aware_ranks if protocol.ties == "half" else optimistic_ranks
         self.columns = torch.zeros(3, num_events, dtype=torch.float64)
 
@@ -85,4 +90,4 @@ class ScoreTable:
     def scores(self) -> Scores:
         """All of them."""
         rank, positive, negative = self.columns
-        return Scores(rank, positive, negative, self._protocol, self._bounds)
+        return Scores(rank, positive, negative, self._protocol, self._bounds, self._logits)

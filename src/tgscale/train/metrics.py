@@ -72,7 +72,7 @@ def ap_auc(positive: Tensor, negative: Tensor) -> tuple[float, float]:
     return float(binary_average_precision(order, target)), float(binary_auroc(order, target))
 
 
-def batch_ap_auc(positive: Tensor, negative: Tensor, bounds: Sequence[int]) -> tuple[float, float]:
+def batch_ap_auc(positive: Tensor, negative: Tensor, bounds: Sequence[int], logits: bool = True) -> tuple[float, float]:
     """Mean AP and mean AUC of batches, each weighing the same, of scores after a sigmoid in fp32 (TGL, PyG, DyGLib).
 
     Large scores that differ may be equal after the sigmoid, and a short batch at the end weighs as much as a full one:
@@ -81,6 +81,7 @@ def batch_ap_auc(positive: Tensor, negative: Tensor, bounds: Sequence[int]) -> t
     Args:
         positive, negative: scores, ``[B]``; rows that a batch shares are consecutive.
         bounds: where batches end, ascending, the last being ``B``.
+        logits: whether the scores are logits of a model; those of a rule (an event's id, say) are taken as they are.
 
     Returns:
         ``(ap, auc)``.
@@ -88,7 +89,7 @@ def batch_ap_auc(positive: Tensor, negative: Tensor, bounds: Sequence[int]) -> t
     Raises:
         RunError: a score is NaN.
     """
-    likely = [scores.float().sigmoid() for scores in (positive, negative)]
+    likely = [scores.float().sigmoid() if logits else scores for scores in (positive, negative)]
     starts = [0, *bounds[:-1]]
     each = [ap_auc(likely[0][a:b], likely[1][a:b]) for a, b in zip(starts, bounds, strict=True)]
     ap, auc = torch.tensor(each, dtype=torch.float64).mean(0).tolist()

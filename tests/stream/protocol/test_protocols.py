@@ -148,6 +148,15 @@ def logit_of(engine, event, source, destination):
     return float(engine.logits(engine.memory.read(batch.block.nodes), batch)[0, 1])
 
 
+def test_a_rules_scores_are_no_logits(make_engine):
+    """Recency scores by event ids: a sigmoid would make them all equal."""
+    engine = make_engine(eval__protocol="ap-dyglib")
+    recency, whole = engine.evaluate_rules("val")["recency"], make_engine(eval__protocol="ap").evaluate_rules("val")
+    assert recency.summary()["ap"] == pytest.approx(whole["recency"].summary()["ap"], abs=0.1)
+    squashed = batch_ap_auc(recency.positive, recency.negative, recency.bounds)
+    assert squashed[0] < recency.summary()["ap"] - 0.1
+
+
 def test_rules_are_scored_on_whole_edges(make_engine):
     engine = make_engine(eval__protocol="ap-dyglib", eval__negatives="historical", train__batch_size=10)
     scores = engine.evaluate_rules("val")["edgebank"]
