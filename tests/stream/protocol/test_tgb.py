@@ -144,3 +144,32 @@ def test_mistakes_are_named(tmp_path):
     (tmp_path / "b_val_ns_v2.pkl").write_bytes(pickle.dumps({key: [99] for key in table}))
     with pytest.raises(DataError, match="destination 99"):
         FileNegatives(stream, tmp_path, "val", split.train, split.val)
+
+
+def test_a_run_is_validated_and_tested_on_files(make_config, make_stream, tmp_path, monkeypatch):
+    from tgscale import evaluate, replace, train_stream
+
+    monkeypatch.chdir(tmp_path)
+    stream = make_stream(times=150)
+    save_stream(stream, tmp_path / "data")
+    split = stream.split(0.15, 0.15, by="times")
+    (tmp_path / "ns").mkdir()
+    rng = np.random.default_rng(0)
+    for part in ("val", "test"):
+        # Sources and destinations of the data have ids of their own, from 0 each.
+        columns = [column[slice(*split.range(part))] for column in (stream.src, stream.dst - 15, stream.time)]
+        table = {key: rng.permutation(15)[: rng.integers(9, 12)] for key in zip(*columns, strict=True)}
+        (tmp_path / "ns" / f"some_{part}_ns.pkl").write_bytes(pickle.dumps(table))
+    config = make_config(data=tmp_path / "data", run=tmp_path / "run", train__epochs=1)
+    config = replace(config, eval__protocol="tgb", eval__split="times", eval__negatives_from=Path("ns"))
+    result = train_stream(config)
+    told = result["protocol"]
+    assert [told[key] for key in ("name", "draw", "file", "negatives", "fewest")] == [
+        "tgb", "file", "some_test_ns.pkl", 11, 9,
+    ]  # fmt: skip
+    assert len(told["sha256"]) == 64
+    monkeypatch.chdir("/")  # the run remembers where the files lie
+    assert evaluate(config.run, quiet=True)["metrics"] == result["test"]
+    drawn = evaluate(config.run, negatives="historical", quiet=True)
+    assert drawn["protocol"]["draw"] == "historical"
+    assert drawn["metrics"] != result["test"]
