@@ -94,7 +94,7 @@ def _collect(engine: StreamEngine, take: Callable[[torch.Tensor], None]) -> None
     for start, stop in engine.config.eval.rule.spans(*engine.split.range("test"), engine.config.eval_batch_size):
         event = torch.arange(start, stop)
         batch = engine.builder.against(event, negatives.draw(event))
-        take(engine._logits(engine.memory.read(batch.block.nodes), batch))
+        take(engine.logits(engine.memory.read(batch.block.nodes), batch))
         engine.advance(start, stop)
 
 
