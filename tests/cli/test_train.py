@@ -41,6 +41,29 @@ def test_train_prints_a_table_and_where_everything_lies(monkeypatch, data, capsy
     assert f"{result['test']['mrr']:.4f}" in out
 
 
+@pytest.mark.parametrize("words", [["--model", "jodie"], ["--model=jodie"], ["--model.name", "jodie"]])
+def test_a_model_is_chosen_by_its_name(monkeypatch, data, capsys, tmp_path, words):
+    assert run(monkeypatch, "train", "--data", data, "--run", "a", *words, *SMALL) == 0
+    assert "jodie" in capsys.readouterr().out
+    assert json.loads((tmp_path / "a" / "result.json").read_text())["model"] == "jodie"
+    assert run(monkeypatch, "evaluate", "a", "--quiet") == 0
+    assert "jodie" in capsys.readouterr().out
+
+
+def test_a_model_may_stand_in_a_file_and_brings_its_sampling(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("data: d\nrun: r\nmodel: tgat\n")
+    config = read_config(None, [str(file)])
+    assert (config.model.name, config.sampling.strategy) == ("tgat", "uniform")
+    file.write_text("data: d\nrun: r\nmodel: {name: graphmixer, gap: 5}\nsampling: {neighbors: 7}\n")
+    config = read_config(None, [str(file)])
+    assert (config.model.name, config.model.gap, config.sampling.neighbors) == ("graphmixer", 5, 7)
+    file.write_text("data: d\nrun: r\nmodel: tgat\n")
+    config = read_config("disttgl", [str(file), "--model", "apan"])
+    assert config.sampling.strategy == "recent"
+    assert (config.model.name, config.model.pair_encoding, config.preset) == ("apan", False, "disttgl")
+
+
 def test_evaluate_prints_json(monkeypatch, data, capsys):
     run(monkeypatch, "train", "--data", data, "--run", "a", "--quiet", *SMALL)
     assert capsys.readouterr().out == ""
@@ -66,6 +89,9 @@ def test_evaluate_prints_json(monkeypatch, data, capsys):
         (["train", "--data", "data", "--run", "a", "--train.epoch", "2"], 2, ["--train.epochs"]),
         (["train", "--data", "data", "--run", "a", "--train.lr", "0"], 2, ["train.lr is 0.0"]),
         (["train", "--data", "data", "--run", "a", "--model.heads", "3"], 2, ["does not divide"]),
+        (["train", "--data", "data", "--run", "a", "--model", "jody"], 2, ["Did you mean jodie?", "graphmixer"]),
+        (["train", "--data", "data", "--run", "a", "--model", "tgcn"], 2, ["is for snapshots", "choose one of tgn"]),
+        (["train", "--data", "data", "--run", "a", "--model", "jodie", "--model.heads", "4"], 2, ["no such option"]),
         (["train", "--data", "data", "--run", "a", "--preset", "tgl"], 2, ["default, disttgl"]),
         (["train", "--data", "data", "--run", "a", "--static.mode", "features"], 2, ["no node features"]),
         (["train", "--data", "data", "--run", "data"], 5, ["is not empty"]),

@@ -20,8 +20,8 @@ FAST = ["2x1x1", "1x2x1", "1x1x2", "2x2x1", "2x2x2"]
 MORE = [*FAST, "3x1x1", "1x3x2"]
 
 
-def case(layout, what="shared", double=True, preset="default", **changes):
-    name = f"{layout}-{what}-{'double' if double else 'single'}"
+def case(layout, what="shared", double=True, preset="default", iterations=ITERATIONS, label="", **changes):
+    name = f"{label}{layout}-{what}-{'double' if double else 'single'}"
     backend = what if what in ("shared", "replicated") else "auto"
     # In float32 at a small rate: at 5e-3, scaled to 8 trainers, training itself grows 1e-7 of a gradient to
     # 1e-2 of the loss within 50 iterations (also in float64), and processes and emulator sum in different orders.
@@ -33,7 +33,7 @@ def case(layout, what="shared", double=True, preset="default", **changes):
         "layout": layout,
         "world": world,
         "double": double,
-        "iterations": ITERATIONS,
+        "iterations": iterations,
         "changes": changes,
     }
 
@@ -48,12 +48,28 @@ REST = [
     case("4x1x1", "few-batches", train__epochs=8, train__batch_size=150),
     case("2x2x1", "ahead", pipeline__depth=2),
 ]
+OTHER_MODELS = [
+    case(layout, backend, model__name=name, iterations=12, label=f"{name}-")
+    for name, layout, backend in [
+        ("jodie", "2x1x1", "shared"),
+        ("jodie", "1x1x2", "apart"),
+        ("dyrep", "2x1x1", "replicated"),
+        ("dyrep", "1x1x2", "apart"),
+        ("apan", "2x1x1", "shared"),
+        ("apan", "2x1x1", "replicated"),
+        ("apan", "1x1x2", "apart"),
+        ("tgat", "2x1x1", "shared"),
+        ("graphmixer", "1x1x2", "apart"),
+    ]
+]
 CASES = [pytest.param("some", each["name"], id=each["name"]) for each in SOME]
 CASES += [
     pytest.param("rest", each["name"], id=f"{each['name']}-again", marks=[pytest.mark.slow, pytest.mark.timeout(900)])
     for each in REST
 ]
-SETS = {"some": {each["name"]: each for each in SOME}, "rest": {each["name"]: each for each in REST}}
+CASES += [pytest.param("models", each["name"], id=each["name"]) for each in OTHER_MODELS]
+KINDS = {"some": SOME, "rest": REST, "models": OTHER_MODELS}
+SETS = {kind: {each["name"]: each for each in cases} for kind, cases in KINDS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +104,7 @@ def test_processes_equal_the_emulator(make_engine, run_set, cases, name):
     changes = {**case["changes"], "memory_backend": "auto", "pipeline__depth": 0}
     engine = make_engine(double=case["double"], emulate=case["layout"], **changes)
     loop, losses = TrainingLoop.in_process(engine), []
-    for t in range(min(ITERATIONS, loop.schedule.iterations)):
+    for t in range(min(case["iterations"], loop.schedule.iterations)):
         loop.run(t + 1)
         losses.append(loop.mean_loss())
     found = torch.load(outcomes / f"{name}.pt", weights_only=True)
