@@ -207,10 +207,10 @@ def test_the_loss_is_the_mean_over_what_is_labelled(make_engine, labelled):
     engine = make_engine(labelled(), double=True, **changes)
     task, train = engine.task, engine.split.train
     whole = engine.builder.range(0, train, 0, 0)
-    logits = torch.randn(train, 2, task.classes, dtype=torch.float64)
+    logits = torch.randn(train, 2 * task.classes, dtype=torch.float64)
     node = torch.stack([task.src[:train], task.dst[:train]], 1)
     asked = task.part[node] == 0
-    expected = torch.nn.functional.cross_entropy(logits[asked], task.label[node[asked]])
+    expected = torch.nn.functional.cross_entropy(logits.unflatten(1, (2, -1))[asked], task.label[node[asked]])
     torch.testing.assert_close(task.loss(logits, whole), expected)
 
 

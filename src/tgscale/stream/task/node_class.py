@@ -109,7 +109,7 @@ class NodeClassTask:
         past = None
         if self.head.past is not None:
             past = self.shown.evidence(self.partners(self.sampler, batch.event)).to(h.dtype)
-        return self.head([h[roots]], past).unflatten(0, (2, -1)).transpose(0, 1)
+        return self.by_event(self.head([h[roots]], past))
 
     def partners(self, sampler: NeighborSampler, event: Tensor) -> Tensor:
         """The latest partners of the sources and then the destinations of some events, strictly before each.
@@ -127,10 +127,18 @@ class NodeClassTask:
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         node = torch.stack([self.src[batch.event], self.dst[batch.event]], dim=1).flatten()
-        return self.shown.losses(logits.flatten(0, 1), node).sum() / len(batch.event) * self.scale
+        return self.shown.losses(logits.view(-1, self.classes), node).sum() / len(batch.event) * self.scale
 
     def table(self, first: int, last: int) -> RowTable:
-        return RowTable(first, last, 2, lambda logits, event: logits.argmax(2).T, self._summarize)
+        return RowTable(first, last, 2, self._found, self._summarize)
+
+    @staticmethod
+    def by_event(scores: Tensor) -> Tensor:
+        """Scores of B sources and then B destinations, ``[2 B, classes]``, as a row per event, ``[B, 2 classes]``."""
+        return scores.unflatten(0, (2, -1)).transpose(0, 1).flatten(1)
+
+    def _found(self, logits: Tensor, event: Tensor) -> Tensor:
+        return logits.unflatten(1, (2, self.classes)).argmax(2).T
 
     def _summarize(self, columns: Tensor, event: Tensor) -> Metrics:
         """Over all questions, and over nodes: what is answered most often counts."""
@@ -162,7 +170,7 @@ class NodeClassTask:
             event = torch.arange(start, min(start + RULE_BATCH, last), device=self.device)
             vote = self.shown.shares(self.partners(sampler, event)) + 1e-3 * prior
             for name, shares in zip(tables, (prior.expand(len(vote), -1), vote), strict=True):
-                tables[name].add(start - first, shares.unflatten(0, (2, -1)).transpose(0, 1))
+                tables[name].add(start - first, self.by_event(shares))
         return dict(tables)
 
     def describe(self) -> dict[str, Any]:
