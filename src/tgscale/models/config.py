@@ -9,8 +9,6 @@ from typing import Any, Literal
 from tgscale.errors import ConfigError
 from tgscale.nn.pair_encoding import DEFAULT_GROUPS, GroupName, pair_dim
 
-ModelName = Literal["tgn", "jodie", "dyrep", "apan", "tgat", "graphmixer"]
-
 OPTIONS: dict[str, tuple[str, ...]] = {
     "tgn": ("heads", "dropout", "score", "time_encoding", "updater"),
     "jodie": ("time_encoding",),
@@ -30,8 +28,8 @@ DEFAULT_LAYERS = {"tgat": 2, "graphmixer": 1}
 class ModelConfig:
     """What the model is made of. Each model has some of the options; one that it does not have is refused."""
 
-    name: ModelName = "tgn"
-    """Which model; see docs/models.md."""
+    name: str = "tgn"
+    """Which model: tgn, jodie, dyrep, apan, tgat, graphmixer, or one that was registered; see docs/models.md."""
     dim: int = 100
     """Width of memory, time encoding and embedding."""
     heads: int = 2

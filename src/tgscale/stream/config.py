@@ -7,12 +7,12 @@ import difflib
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from tgscale.errors import ConfigError
-from tgscale.models.config import ModelConfig, ModelName
+from tgscale.models.config import ModelConfig
 from tgscale.models.stream_models import STREAM_MODELS
 from tgscale.stream.layout import Layout
 from tgscale.stream.protocol import PROTOCOLS
@@ -383,7 +383,7 @@ def with_model(config: TrainConfig, name: str) -> TrainConfig:
         near = difflib.get_close_matches(str(name), STREAM_MODELS, n=1, cutoff=0.5)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise ConfigError(f"model {name!r} is unknown: choose one of {', '.join(STREAM_MODELS)}.{hint}")
-    model = dataclasses.replace(config.model, name=cast(ModelName, name))
+    model = dataclasses.replace(config.model, name=name)
     sampling = dataclasses.replace(config.sampling, **STREAM_MODELS[name].sampling)
     return dataclasses.replace(config, model=model, sampling=sampling)
 
