@@ -26,7 +26,8 @@ from tgscale.snapshot.config import PlanConfig, SnapshotConfig, SnapshotOptimCon
 from tgscale.snapshot.engine import SnapshotEngine
 from tgscale.snapshot.executors.calibrate import EXECUTORS
 from tgscale.train.environment import describe_environment, find_device, keep_freed_memory, set_threads
-from tgscale.train.trace import Trace, write_timeline
+from tgscale.train.timeline import write_timeline
+from tgscale.train.trace import Trace
 
 SIZES = [(200, 1_000), (2_000, 20_000), (20_000, 200_000)]
 PLANS = {

@@ -23,17 +23,17 @@ PARTS = (("forward", 0, 0.4), ("read memory", 0.1, 0.1), ("backward", 0.4, 0.4),
 
 
 def events_of(steps=6, step_ms=10.0, lane="trainer", start=0.0):
-    """Spans of some steps: a forward with a wait within it, a backward, the optimiser."""
+    """Spans of some steps: a forward with a wait within it, a backward, the optimiser; ``start`` in ms."""
     events = []
     for step in range(steps):
-        at = start + 1000 * step_ms * step
+        at = start + step_ms * step
         for name, begin, length in (
             ("forward", 0, 0.4),
             ("read memory", 0.1, 0.1),
             ("backward", 0.4, 0.4),
             ("optimizer", 0.9, 0.1),
         ):
-            span = {"ts": at + 1000 * step_ms * begin, "dur": 1000 * step_ms * length}
+            span = {"ts": round(1e6 * (at + step_ms * begin)), "dur": round(1e6 * step_ms * length)}
             events.append({"ph": "X", "name": name, "pid": 0, "tid": lane, "args": {}, **span})
     return events
 
@@ -74,7 +74,7 @@ def write_run(
     }  # fmt: skip
     (path / "result.json").write_text(json.dumps(result))
     if profile:
-        processes = [(f"trainer {rank}", events_of(start=1000.0 * rank)) for rank in range(4)]
+        processes = [(f"trainer {rank}", events_of(start=1.0 * rank)) for rank in range(4)]
         write_timeline(path / "timeline.json", processes)
     if scores:
         rng = np.random.default_rng(0)

@@ -7,7 +7,8 @@ from matplotlib.colors import to_hex
 
 from tgscale.errors import RunError
 from tgscale.report.overlap_figure import COLOURS, draw_timeline, phases, timeline_figure
-from tgscale.train.trace import Trace, write_timeline
+from tgscale.train.timeline import write_timeline
+from tgscale.train.trace import Trace
 
 
 @pytest.fixture

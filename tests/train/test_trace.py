@@ -4,7 +4,8 @@ import threading
 import pytest
 
 from tgscale.train import trace
-from tgscale.train.trace import Trace, summarize, write_timeline
+from tgscale.train.timeline import write_timeline
+from tgscale.train.trace import Trace, summarize
 
 
 class Clock:
@@ -85,7 +86,7 @@ def test_recorded_spans_are_on_the_wall_clock_whatever_the_process(clock):
     assert events[0] == events[1]
     (event,) = events[0]
     assert (event["ph"], event["name"], event["tid"]) == ("X", "read memory", "memory")
-    assert (event["ts"], event["dur"], event["args"]) == (1_700_000_000_000_010, 30, {"position": 4})
+    assert (event["ts"], event["dur"], event["args"]) == (1_700_000_000_000_010_000, 30_000, {"position": 4})
 
 
 @pytest.mark.parametrize("record", [True, False])
@@ -113,7 +114,7 @@ def test_a_long_run_keeps_a_bounded_number_of_spans_and_says_so(clock, monkeypat
     assert [event["name"] for event in spans] == ["step"] * 3
     assert mark["ph"] == "i"
     assert mark["name"] == "cut: 2 later spans were not kept"
-    assert mark["ts"] == spans[-1]["ts"] + 10
+    assert mark["ts"] == spans[-1]["ts"] + 10_000
     assert kept.totals()["step"][1] == 5
 
 

@@ -16,12 +16,15 @@ in a moment and takes little memory but that of the copy.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import os
 import selectors
 import signal
 import socket
 import struct
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,6 +33,8 @@ from tgscale.memory import wire
 from tgscale.memory.order import WriteOrder
 from tgscale.memory.shape import RowShape
 from tgscale.memory.wire import Buffer, Message
+
+MOST_NOTES = 100_000
 
 
 @dataclass
@@ -63,6 +68,10 @@ class Daemon:
         itemsize: bytes per value, 4 or 8.
         members: how many trainers share the copy.
         copy: its number.
+        record: note what is done when.
+
+    Attributes:
+        notes: name, start and end (``perf_counter_ns``), member and rows of what was done, if recording.
     """
 
     def __init__(
@@ -74,7 +83,10 @@ class Daemon:
         itemsize: int,
         members: int,
         copy: int,
+        record: bool = False,
     ) -> None:
+        self.record = record
+        self.notes: list[tuple[str, int, int, int, int]] = []
         self.num_nodes, self.shape, self.itemsize, self.members, self.copy = num_nodes, shape, itemsize, members, copy
         self._piece = wire.state_piece(num_nodes, shape, itemsize)
         self.state = self._piece.buffers[0]
@@ -177,14 +189,16 @@ class Daemon:
                     column.fill(0)
                 self.state.mail_event.fill(-1)
             for trainer, count in writes:
-                scatter(trainer.channel.buffers[-1], count, self.state)
+                with self._noted("apply write", trainer.member, count):
+                    scatter(trainer.channel.buffers[-1], count, self.state)
 
     def _answer(self) -> None:
         """Serve all that can be served, and tell those whose wish has become vain."""
         for trainer in list(self._trainers.values()):
             read = trainer.read
             if read and read.position <= self.order.next:
-                gather(self.state, trainer.channel.buffers[read.member], read.a)
+                with self._noted("serve read", trainer.member, read.a):
+                    gather(self.state, trainer.channel.buffers[read.member], read.a)
                 trainer.read = None
                 trainer.send(Message(wire.ROWS, position=read.position))
             for position in [p for p in trainer.syncs if p <= self.order.next]:
@@ -196,6 +210,15 @@ class Daemon:
                     trainer.read, trainer.syncs = None, []
                     trainer.send(Message(wire.LEFT, member, position, rank))
                     break
+
+    @contextlib.contextmanager
+    def _noted(self, name: str, member: int, rows: int) -> Iterator[None]:
+        if not self.record or len(self.notes) >= MOST_NOTES:
+            yield
+            return
+        began = time.perf_counter_ns()
+        yield
+        self.notes.append((name, began, time.perf_counter_ns(), member, rows))
 
     def _leave(self, trainer: _Trainer, position: int) -> None:
         self._left[trainer.member] = (trainer.rank, position)
@@ -245,7 +268,7 @@ def scatter(buffer: Buffer, count: int, state: Buffer) -> None:
 def main() -> int:
     """Run a daemon on the sockets that the parent has left open."""
     parser = argparse.ArgumentParser(prog="tgscale.memory.daemon", description="Serve one memory copy.")
-    for name in ("listener", "lifeline", "nodes", "dim", "mail", "mails", "itemsize", "members", "copy"):
+    for name in ("listener", "lifeline", "nodes", "dim", "mail", "mails", "itemsize", "members", "copy", "notes"):
         parser.add_argument(f"--{name}", type=int, required=True)
     options = parser.parse_args()
     # It ends with its trainers. They are told to stop by the same signals, and may want to save its state first.
@@ -254,7 +277,12 @@ def main() -> int:
     listener, lifeline = socket.socket(fileno=options.listener), socket.socket(fileno=options.lifeline)
     shape = RowShape(options.dim, options.mail, options.mails)
     copy = options.nodes, shape, options.itemsize, options.members, options.copy
-    return Daemon(listener, lifeline, *copy).run()
+    daemon = Daemon(listener, lifeline, *copy, record=options.notes >= 0)
+    code = daemon.run()
+    if daemon.record:
+        with os.fdopen(options.notes, "wb") as file:
+            file.write(json.dumps(daemon.notes).encode())
+    return code
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Rows come and go through shared memory, messages through a Unix socket; see :mod
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import socket
@@ -51,11 +52,20 @@ class MemoryDaemon:
         address: where trainers connect; a name in the abstract namespace of this machine.
         process: the daemon.
         copy: number of the memory copy.
+        records: whether it notes what it does when.
     """
 
-    def __init__(self, address: str, process: subprocess.Popen[bytes], copy: int, lifeline: socket.socket) -> None:
+    def __init__(
+        self,
+        address: str,
+        process: subprocess.Popen[bytes],
+        copy: int,
+        lifeline: socket.socket,
+        notes: int | None = None,
+    ) -> None:
         self.address, self.process, self.copy = address, process, copy
-        self._lifeline = lifeline
+        self._lifeline, self._notes = lifeline, notes
+        self.records = notes is not None
 
     def close(self, timeout: float = 10) -> None:
         """Wait until it has ended, which it does when all trainers have left.
@@ -67,9 +77,27 @@ class MemoryDaemon:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout)
 
+    def spans(self) -> list[tuple[str, int, int, int, int]]:
+        """What it did when, once it has ended: name, start and end (``perf_counter_ns``), member, rows. Asked once.
+
+        Empty where it does not record, or was killed.
+        """
+        if self._notes is None:
+            return []
+        with os.fdopen(self._notes, "rb") as file:
+            self._notes = None
+            file.seek(0)
+            text = file.read()
+        return [tuple(span) for span in json.loads(text or b"[]")]
+
 
 def start_daemon(
-    num_nodes: int, dim: int | RowShape, dtype: torch.dtype = torch.float32, members: int = 1, copy: int = 0
+    num_nodes: int,
+    dim: int | RowShape,
+    dtype: torch.dtype = torch.float32,
+    members: int = 1,
+    copy: int = 0,
+    record: bool = False,
 ) -> MemoryDaemon:
     """Start the daemon of a memory copy. The first trainer of its group does, and passes the address to the others.
 
@@ -81,6 +109,7 @@ def start_daemon(
         dtype: float32 or float64.
         members: trainers of the group.
         copy: number of the memory copy, for messages.
+        record: let it note what it does when, for :meth:`MemoryDaemon.spans`.
 
     Raises:
         ConfigError: this system or dtype cannot be served.
@@ -92,6 +121,7 @@ def start_daemon(
         )
     address = f"@tgscale-memory-{secrets.token_hex(16)}"
     ours, theirs = socket.socketpair()
+    notes = os.memfd_create("tgscale-notes") if record else None  # gone with the processes that hold it
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with listener, theirs:
         listener.bind(_abstract(address))
@@ -104,16 +134,17 @@ def start_daemon(
             "itemsize": _ITEMSIZE[dtype],
             "members": members,
             "copy": copy,
+            "notes": -1 if notes is None else notes,
         }
         package = str(Path(__file__).parents[2])
         process = subprocess.Popen(
             [sys.executable, "-P", "-c", _LAUNCH, package, *(f"--{name}={value}" for name, value in options.items())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            pass_fds=(listener.fileno(), theirs.fileno()),
+            pass_fds=(listener.fileno(), theirs.fileno(), *([] if notes is None else [notes])),
             env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
         )
-    return MemoryDaemon(address, process, copy, ours)
+    return MemoryDaemon(address, process, copy, ours, notes)
 
 
 class SharedMemory:

@@ -22,7 +22,7 @@ def draw_timeline(trace: Path, file: Path, first_ms: float = 0.0, last_ms: float
     """Draw the phases of each worker between two times into ``file`` (.svg, .png or .pdf).
 
     Args:
-        trace: a Chrome trace as :func:`~tgscale.train.trace.write_timeline` writes it.
+        trace: a Chrome trace as :func:`~tgscale.train.timeline.write_timeline` writes it.
         file: the picture.
         first_ms, last_ms: what is shown, counted from the trace's first span; to the end unless given.
 

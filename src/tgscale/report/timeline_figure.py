@@ -33,6 +33,8 @@ WORDS = {
     "other": "other",
 }
 ROW = 0.34  # inches
+ROUNDING = 0.01  # microseconds
+THINNEST = 1 / 450  # of the width: a shorter span is drawn as long as this, or it could not be seen
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def blocks(events: Sequence[dict[str, Any]], first: float, last: float) -> dict[
     spans = (e for e in events if e["ph"] == "X" and e["ts"] < last and e["ts"] + e["dur"] > first)
     for e in sorted(spans, key=lambda e: (e["ts"], -e["dur"])):
         key, stack = (e["pid"], e["tid"]), stacks.setdefault((e["pid"], e["tid"]), [])
-        while stack and stack[-1] <= e["ts"]:
+        while stack and stack[-1] <= e["ts"] + ROUNDING:
             stack.pop()
         start, stop = max(e["ts"], first), min(e["ts"] + e["dur"], last)
         found.setdefault(key, []).append(Block(e["name"], (start - first) / 1000, (stop - start) / 1000, len(stack)))
@@ -124,11 +126,12 @@ def steps_figure(lanes: dict[str, list[Block]]) -> Figure:
         figure = Figure(figsize=(9, 0.95 + ROW * len(shown)), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots()
+        width = max(block.start + block.length for spans in shown.values() for block in spans)
         for row, spans in enumerate(shown.values()):
-            _draw_lane(axes, row, spans)
+            _draw_lane(axes, row, spans, width)
         axes.set_yticks(range(len(shown)), list(shown))
         axes.set_ylim(len(shown) - 0.5, -0.5)
-        axes.set_xlim(0, max(block.start + block.length for spans in shown.values() for block in spans))
+        axes.set_xlim(0, width)
         axes.set_xlabel("ms")
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
@@ -139,11 +142,13 @@ def steps_figure(lanes: dict[str, list[Block]]) -> Figure:
     return figure
 
 
-def _draw_lane(axes: Axes, row: int, spans: list[Block]) -> None:
-    for kind in dict.fromkeys((kind_of(block.name), block.depth) for block in spans):
-        of_kind = [(block.start, block.length) for block in spans if (kind_of(block.name), block.depth) == kind]
-        half = 0.36 * 0.78 ** kind[1]
-        color = THEMES[kind[0]][0]
-        axes.broken_barh(
-            of_kind, (row - half, 2 * half), facecolors=color, edgecolor=PAPER, linewidth=0.4, zorder=2 + kind[1]
-        )
+def _draw_lane(axes: Axes, row: int, spans: list[Block], width: float) -> None:
+    by_look: dict[tuple[str, int, bool], list[tuple[float, float]]] = {}
+    for block in spans:
+        thin = block.length < THINNEST * width
+        bar = (block.start, max(block.length, THINNEST * width))
+        by_look.setdefault((kind_of(block.name), block.depth, thin), []).append(bar)
+    for (kind, depth, thin), bars in by_look.items():
+        half, color = 0.36 * 0.78**depth, THEMES[kind][0]
+        edge = {"linewidth": 0} if thin else {"edgecolor": PAPER, "linewidth": 0.4}
+        axes.broken_barh(bars, (row - half, 2 * half), facecolors=color, zorder=2 + depth, **edge)

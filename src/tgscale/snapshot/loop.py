@@ -18,6 +18,7 @@ from tgscale.train.gradients import GradientBuffer
 from tgscale.train.interrupt import Interrupt
 from tgscale.train.progress import Progress
 from tgscale.train.rates import warm_up_and_cosine
+from tgscale.train.timeline import wait_for_trainers
 from tgscale.train.trace import Trace
 
 
@@ -99,10 +100,11 @@ class SnapshotLoop:
         self.gradients.clear()
         outcome = self.executor.run([int(g) for g in mine], self.epoch, 1 / max(items, 1), self.gradients.flat)
         busy = time.perf_counter() - began
+        waiting = time.perf_counter()
+        wait_for_trainers(self.trace, self.ranks)
         with self.trace.span("all-reduce"):
-            waiting = time.perf_counter()
             self.gradients.reduce(self.ranks)
-            self._waited.append(time.perf_counter() - waiting)
+        self._waited.append(time.perf_counter() - waiting)
         with self.trace.span("optimizer"):
             self.optimizer.step()
             self.scheduler.step()

@@ -45,7 +45,8 @@ from tgscale.train.run_start import (
     saved_steps,
 )
 from tgscale.train.rundir import RunDirectory
-from tgscale.train.trace import Trace, write_timeline
+from tgscale.train.timeline import Recorder, write_timeline
+from tgscale.train.trace import Trace
 
 
 def train_snapshots(config: SnapshotConfig, resume: bool = False) -> dict[str, Any]:
@@ -155,6 +156,7 @@ class _Trainer:
         self.executor, self.choice = make_executor(config.executor, engine, self.trace, ranks)
         self.loop = SnapshotLoop(engine, self.executor, ranks, self.trace)
         self.loop.interrupt = self.interrupt = Interrupt(alone=ranks.world == 1)
+        self.recorder = Recorder(self.trace, ranks)
         checkpoints = RunDirectory.checkpoints_of(config.run)
         self.steps = Checkpointer(checkpoints / STEPS, config.keep_checkpoints, ranks)
         self.best = Checkpointer(checkpoints / BEST, keep=1)
@@ -215,7 +217,8 @@ class _Trainer:
     def _validate(self) -> None:
         shown, seconds = self.loop.end_epoch(), self.seconds[-1]
         began = time.perf_counter()
-        val = evaluate_part(self.engine, "val", True, self.ranks)
+        with self.trace.span("validation", "run"):
+            val = evaluate_part(self.engine, "val", True, self.ranks)
         value, sign = val[self.engine.task.metric], 1 if self.engine.task.better == "higher" else -1
         assert value is not None
         better = not sign * value <= sign * self.best_value  # true also of the first, which is compared with NaN
@@ -252,7 +255,8 @@ class _Trainer:
                 "waited": self.waited,
                 "step_seconds": self.step_seconds,
             }
-        self.steps.save(self.loop.iteration, state)
+        with self.trace.span("checkpoint", "run"):
+            self.steps.save(self.loop.iteration, state)
 
     def load(self) -> None:
         """Go back to where the newest checkpoint was written."""
@@ -274,13 +278,12 @@ class _Trainer:
                 engine.modules.load_state_dict(load_best(config.run)["modules"])
         ranks.broadcast(list(engine.modules.state_dict().values()))
         metrics = {part: evaluate_part(engine, part, config.quiet, ranks) for part in ("val", "test")}
-        timelines = ranks.gather_objects(self.trace.events() if config.profile else [])
+        timeline = self.recorder.gather(f"device {ranks.rank}")
         processes = ranks.gather_objects(self._process())
         result = ranks.broadcast_object(self._result(metrics, processes) if self.run else None)
         if self.run:
             if config.profile:
-                names = [f"device {rank}" for rank in range(ranks.world)]
-                write_timeline(self.run.path / TIMELINE, list(zip(names, timelines, strict=True)))
+                write_timeline(self.run.path / TIMELINE, timeline)
             self.run.write_result(result)
         return result
 

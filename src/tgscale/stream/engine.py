@@ -41,6 +41,7 @@ from tgscale.stream.task.head import head_apart, is_frozen, train_mode
 from tgscale.train.distributed import Ranks
 from tgscale.train.progress import Progress
 from tgscale.train.rates import warm_up_and_cosine
+from tgscale.train.trace import Trace
 
 
 class StreamEngine:
@@ -176,6 +177,10 @@ class StreamEngine:
         if part not in self._negatives:
             self._negatives[part] = make_negatives(self.config.eval, self.stream, self.split, part, self.device)
         return self._negatives[part]
+
+    def trace_operators(self, trace: Trace) -> None:
+        """Let the parts of a training step's forward be spans."""
+        self._trained = self._trained.traced(trace)
 
     def _mail(self, rows: MemoryRows) -> tuple[MemoryRows, Tensor, Tensor]:
         """Rows, and the tables of times and edge features that their ``mail_event`` points into."""

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +18,10 @@ from tgscale.errors import ConfigError
 from tgscale.models.stream_model import StreamModel
 from tgscale.nn.dispatch import has_triton
 from tgscale.stream.config import TrainConfig
+from tgscale.train.trace import Trace
+
+OPERATORS = {"update": "memory updater", "embed": "attention over neighbors", "score": "decoder"}
+"""What the timeline calls the parts of a forward: the middle one is bound by memory, the others by arithmetic."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,18 @@ class Equations:
         """The model's own, or each compiled on its first call and whenever shapes of another kind come."""
         methods = (model.update, model.embed, model.score)
         return cls(*(torch.compile(method) if compiled else method for method in methods))
+
+    def traced(self, trace: Trace) -> Equations:
+        """The same, each a span of the timeline."""
+
+        def within(name: str, method: Callable[..., Tensor]) -> Callable[..., Tensor]:
+            def call(*args: Any, **kwargs: Any) -> Tensor:
+                with trace.span(name):
+                    return method(*args, **kwargs)
+
+            return call
+
+        return Equations(*(within(OPERATORS[name], method) for name, method in vars(self).items()))
 
 
 def autocast(config: TrainConfig, device: torch.device, training: bool) -> torch.autocast:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 
 import torch
 from rich.filesize import decimal
@@ -25,6 +26,7 @@ from tgscale.stream.planner import auto_layout
 from tgscale.train.distributed import Ranks
 from tgscale.train.environment import free_memory_bytes
 from tgscale.train.rundir import RunDirectory
+from tgscale.train.trace import Trace
 
 
 def plan_layout(config: TrainConfig, stream: EventStream, ranks: Ranks) -> str:
@@ -175,8 +177,8 @@ def _join_daemon(
     layout, state = config.run_layout, engine.memory.state
     daemon = None
     if member == 0:
-        nodes, shape = len(state.memory), engine.memory.shape
-        daemon = start_daemon(nodes, shape, state.memory.dtype, layout.group_size, copy=group)
+        nodes, shape, dtype = len(state.memory), engine.memory.shape, state.memory.dtype
+        daemon = start_daemon(nodes, shape, dtype, layout.group_size, copy=group, record=config.profile)
     addresses = ranks.gather_objects(daemon.address if daemon else None)
     return SharedMemory(
         addresses[ranks.rank - member],
@@ -187,6 +189,24 @@ def _join_daemon(
         device=engine.device,
         daemon=daemon,
     )
+
+
+def daemon_traces(memories: Mapping[int, GroupMemory]) -> list[tuple[str, Trace]]:
+    """What the daemons that this process has started were doing when; after their memories were closed.
+
+    Returns:
+        Name and spans of each; none where no daemon records.
+    """
+    found = []
+    for memory in memories.values():
+        daemon = memory.daemon if isinstance(memory, SharedMemory) else None
+        if daemon is None or not daemon.records:
+            continue
+        trace = Trace(record=True)
+        for name, began, ended, member, rows in daemon.spans():
+            trace.add(name, "daemon", began / 1e9, ended / 1e9, member=member, rows=rows)
+        found.append((f"memory daemon of copy {daemon.copy}", trace))
+    return found
 
 
 def rows_per_read(config: TrainConfig, num_nodes: int) -> int:

@@ -33,6 +33,7 @@ from tgscale.train.distributed import Ranks
 from tgscale.train.gradients import GradientBuffer
 from tgscale.train.interrupt import Interrupt
 from tgscale.train.progress import Progress
+from tgscale.train.timeline import wait_for_trainers
 from tgscale.train.trace import Trace
 
 
@@ -98,7 +99,7 @@ class TrainingLoop:
         self.steps = self.rows_read = self.rows_written = 0
         self._kept: dict[int, Work | None] = dict.fromkeys(self.trainers)
         self._upcoming: dict[int, Work | None] = dict.fromkeys(self.trainers)
-        self._lane = "pipeline" if engine.config.pipeline.depth else "trainer"
+        self._lane = "pipeline" if engine.config.pipeline.depth else None
         self._pipeline: Pipeline[tuple[int, int], Work] | None = None
         # Of its own: batches are made ahead while the engine's builder may be evaluating.
         on_host = engine.config.pipeline.sample_on == "host" and engine.device.type != "cpu"
@@ -139,10 +140,11 @@ class TrainingLoop:
             loss, write = self._forward(trainer, task) if task else (None, None)
             self._commit(trainer, write)
             if loss is not None:
-                with trace.span("backward"):
+                with trace.span("backward", self._lane_of(trainer)):
                     events = len(self._work(trainer).batches[0].event)
                     (loss * (events / total)).backward()
                     self._loss += loss.detach() * events
+        wait_for_trainers(trace, self.ranks)
         with trace.span("all-reduce"):
             self.gradients.reduce(self.ranks)
         with trace.span("optimizer"):
@@ -306,17 +308,17 @@ class TrainingLoop:
             self._upcoming[trainer] = None
             return
         assert self._pipeline is not None
-        work = self._upcoming[trainer] = self._pipeline.next()
+        work = self._upcoming[trainer] = self._pipeline.next(self._lane_of(trainer))
         assert work.position == position
         if task.reads:
             self.rows_read += len(work.nodes)
-            with self.trace.span("ask for memory"):
+            with self.trace.span("ask for memory", self._lane_of(trainer)):
                 self.memories[trainer].request(position, work.nodes)
 
     def _take(self, trainer: int, task: Task) -> None:
         work = self._upcoming[trainer]
         assert work is not None
-        with self.trace.span("read memory"):
+        with self.trace.span("read memory", self._lane_of(trainer)):
             work.rows = self.memories[trainer].receive() if task.reads else self._no_memory(len(work.nodes))
         self._kept[trainer] = work
 
@@ -326,7 +328,7 @@ class TrainingLoop:
 
     def _forward(self, trainer: int, task: Task) -> tuple[Tensor, Write | None]:
         work = self._work(trainer)
-        with self.trace.span("forward"):
+        with self.trace.span("forward", self._lane_of(trainer), iteration=self.iteration, batch=task.batch):
             self.engine.seed(self.iteration, trainer)
             batch = work.batches[task.negative_set]
             logits, write = self.engine.forward(work.rows_of(task.negative_set), batch)
@@ -339,10 +341,14 @@ class TrainingLoop:
             return
         self.rows_written += len(write.nodes) if write else 0
         _, row, group = schedule.layout.place(trainer)
-        with self.trace.span("write memory"):
+        with self.trace.span("write memory", self._lane_of(trainer)):
             self.memories[trainer].commit(t, write, schedule.writers(group, t), schedule.resets(group, t))
         if t % schedule.layout.epoch == row:
             self._ask(trainer, t + schedule.layout.epoch)
+
+    def _lane_of(self, trainer: int) -> str:
+        """Row of the timeline: one of this process, or one of each trainer where it emulates several."""
+        return "trainer" if len(self.trainers) == 1 else f"trainer {trainer}"
 
     def _work(self, trainer: int) -> Work:
         work = self._kept[trainer]

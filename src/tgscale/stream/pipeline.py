@@ -62,15 +62,18 @@ class Pipeline(Generic[Item, Result]):
             self._thread = threading.Thread(target=self._work, name="pipeline", daemon=True)
             self._thread.start()
 
-    def next(self) -> Result:
+    def next(self, lane: str | None = None) -> Result:
         """The result of the next item.
+
+        Args:
+            lane: row of the timeline in which the wait for it is shown.
 
         Raises:
             RuntimeError: past the last item, or after :meth:`close`.
             BaseException: whatever ``make`` or ``items`` raised, with its traceback, when its turn comes; and again
                 from then on.
         """
-        with self._trace.span(WAIT):
+        with self._trace.span(WAIT, lane):
             return self._next_here() if self._thread is None else self._next_ahead()
 
     def close(self) -> None:

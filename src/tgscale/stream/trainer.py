@@ -19,7 +19,7 @@ from tgscale.stream.device_loop import make_loop, uses_device_graph
 from tgscale.stream.engine import StreamEngine
 from tgscale.stream.feature_cache import FeatureCache
 from tgscale.stream.forward import check_forward
-from tgscale.stream.launch import check_layout, check_room, place_memories, plan_layout
+from tgscale.stream.launch import check_layout, check_room, daemon_traces, place_memories, plan_layout
 from tgscale.stream.per_event import save_test_scores
 from tgscale.stream.pipeline import hidden_share
 from tgscale.stream.schedule import Schedule
@@ -51,7 +51,8 @@ from tgscale.train.run_start import (
     saved_steps,
 )
 from tgscale.train.rundir import RunDirectory
-from tgscale.train.trace import Trace, write_timeline
+from tgscale.train.timeline import Recorder, write_timeline
+from tgscale.train.trace import Trace
 
 TIES = {
     "half": "half (mean of the optimistic and the pessimistic rank)",
@@ -252,6 +253,9 @@ class _Trainer:
         self.backend, memories = place_memories(config, engine, ranks)
         self.loop = make_loop(engine, self.schedule, memories, ranks, self.trace)
         self.loop.interrupt = self.interrupt = Interrupt(alone=ranks.world == 1)
+        self.recorder = Recorder(self.trace, ranks)
+        if config.profile and not uses_device_graph(config, engine.device):
+            engine.trace_operators(self.trace)
         checkpoints = RunDirectory.checkpoints_of(config.run)
         self.steps = Checkpointer(checkpoints / STEPS, config.keep_checkpoints, ranks)
         self.best = Checkpointer(checkpoints / BEST, keep=1)
@@ -344,7 +348,8 @@ class _Trainer:
         self._take_memory()
         memory = self.engine.memory.state_dict()
         began = time.perf_counter()
-        val = evaluate_parts(self.engine, ("val",), self.config.quiet or not self.ranks.is_first, self.ranks)["val"]
+        with self.trace.span("validation", "run"):
+            val = evaluate_parts(self.engine, ("val",), self.config.quiet or not self.ranks.is_first, self.ranks)["val"]
         self.validations += 1
         metric = val[self.engine.task.metric]
         assert metric is not None
@@ -393,7 +398,8 @@ class _Trainer:
                 "best_metric": self.best_metric,
                 "seconds": self.seconds,
             }
-        self.steps.save(self.loop.iteration, state)
+        with self.trace.span("checkpoint", "run"):
+            self.steps.save(self.loop.iteration, state)
 
     def load(self) -> None:
         """Go back to where the newest checkpoint was written."""
@@ -423,13 +429,13 @@ class _Trainer:
         ranks.broadcast([*engine.model.state_dict().values(), *vars(engine.memory.state).values()])
         kept: dict[str, Scored] = {}
         metrics = evaluate_parts(engine, ("val", "test"), config.quiet or not ranks.is_first, ranks, kept)
-        timelines = ranks.gather_objects(self.trace.events() if config.profile else [])
+        name = "emulated trainers" if config.emulate else f"trainer {ranks.rank}"
+        timeline = self.recorder.gather(name, daemon_traces(self.loop.memories))
         processes = ranks.gather_objects(self._process())
         result = ranks.broadcast_object(self._result(metrics, processes, kept.get("test")) if self.run else None)
         if self.run:
             if config.profile:
-                names = [f"trainer {rank}" for rank in range(ranks.world)]
-                write_timeline(self.run.path / TIMELINE, list(zip(names, timelines, strict=True)))
+                write_timeline(self.run.path / TIMELINE, timeline)
             self.run.write_result(result)
         return result
 

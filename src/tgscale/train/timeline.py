@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from tgscale.data.files import write_atomically
 from tgscale.train.distributed import Ranks
+from tgscale.train.trace import Trace
 
 ROUNDS = 16
 """Exchanges from which the distance of two clocks is told."""
@@ -24,9 +27,9 @@ KINDS: dict[str, tuple[str, ...]] = {
     "nn": ("nn", "forward", "memory updater", "decoder", "replay", "device step"),
     "backward": ("backward",),
     "optimizer": ("optimizer",),
-    "memory": ("ask for memory", "write memory", "serve read", "apply write", "answer"),
+    "memory": ("ask for memory", "write memory", "serve read", "apply write"),
     "data": ("slice", "build batch", "validation", "checkpoint"),
-    "exchange": ("all-reduce", "exchange"),
+    "exchange": ("all-reduce", "exchange rows", "gather"),
     "wait": ("wait for batch", "wait for trainers", "wait for workers", "wait for work", "read memory"),
 }
 """Kind of work -> names of spans: graph operators, dense operators, and what surrounds them."""
@@ -68,6 +71,41 @@ class Clock:
         if stop <= start:
             return before
         return before + (after - before) * (reading - start) / (stop - start)
+
+
+class Recorder:
+    """Brings the spans of all processes of a run together, on rank 0's clock. All ranks make and use it together.
+
+    Args:
+        trace: of this process; nothing is asked of the others unless it records.
+        ranks: all processes.
+    """
+
+    def __init__(self, trace: Trace, ranks: Ranks) -> None:
+        self.trace, self.ranks = trace, ranks
+        self._first = read_clock(ranks) if trace.record else (0, 0.0)
+
+    def gather(self, name: str, more: Iterable[tuple[str, Trace]] = ()) -> list[tuple[str, list[dict[str, Any]]]]:
+        """Name and events of every process, for :func:`write_timeline`; empty unless the trace records.
+
+        Args:
+            name: of this process.
+            more: name and spans of further processes of this machine that this one answers for.
+        """
+        if not self.trace.record:
+            return []
+        clock = Clock(self._first, read_clock(self.ranks))
+        wall = self.ranks.broadcast_object(self.trace.wall)
+        own = [(each, trace.events(clock.ahead, wall)) for each, trace in ((name, self.trace), *more)]
+        everybody = self.ranks.gather_objects(own)
+        return [each[0] for each in everybody] + [process for each in everybody for process in each[1:]]
+
+
+def wait_for_trainers(trace: Trace, ranks: Ranks) -> None:
+    """Where a timeline is recorded, let all ranks meet, so that waiting and exchanging are told apart in it."""
+    if trace.record and ranks.world > 1:
+        with trace.span("wait for trainers"):
+            ranks.sum(torch.zeros(1))
 
 
 def read_clock(ranks: Ranks) -> tuple[int, float]:
@@ -115,9 +153,9 @@ def write_timeline(path: Path, processes: Sequence[tuple[str, list[dict[str, Any
     Args:
         path: the file to write, JSON.
         processes: name and :meth:`~tgscale.train.trace.Trace.events` of each, whose times are of one clock; they are
-            shown in this order.
+            shown in this order. In the file they are microseconds from the first event.
     """
-    first = min((event["ts"] for _, events in processes for event in events), default=0.0)
+    first = min((event["ts"] for _, events in processes for event in events), default=0)
     shown: list[dict[str, Any]] = []
     for pid, (name, events) in enumerate(processes):
         shown.append({"ph": "M", "name": "process_name", "pid": pid, "args": {"name": name}})
@@ -128,9 +166,15 @@ def write_timeline(path: Path, processes: Sequence[tuple[str, list[dict[str, Any
             shown.append({"ph": "M", "name": "thread_name", **names})
             shown.append({"ph": "M", "name": "thread_sort_index", **names, "args": {"sort_index": tid}})
         # In order of their start, the outer first. From 0, not from 1970: viewers read times as float.
-        for event in sorted(events, key=lambda event: (event["ts"], -event.get("dur", 0))):
-            shown.append({**event, **_kind(event), "pid": pid, "tid": lanes[event["tid"]], "ts": event["ts"] - first})
-    began = {"began": first / 1e6}
+        for event in sorted(events, key=lambda event: (event["ts"], -event["dur"])):
+            placed = {**event, **_kind(event), "pid": pid, "tid": lanes[event["tid"]]}
+            placed["ts"] = (event["ts"] - first) / 1000
+            if event["ph"] == "X":
+                placed["dur"] = event["dur"] / 1000
+            else:
+                del placed["dur"]
+            shown.append(placed)
+    began = {"began": first / 1e9}
     write_atomically(path, json.dumps({"traceEvents": shown, "displayTimeUnit": "ms", "otherData": began}))
 
 

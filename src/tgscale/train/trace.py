@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
-
-from tgscale.data.files import write_atomically
 
 MOST_SPANS = 100_000
 """Spans that one trace keeps when recording, some 30 MB; later ones are only summed, and the timeline says so."""
@@ -38,10 +34,16 @@ class Trace:
         self._within = threading.local()
         self._spans: list[tuple[str, str, int, int, dict[str, Any]]] = []
         self._cut = 0
-        self._wall = time.time_ns() - time.perf_counter_ns()
+        self.wall = time.time_ns() - time.perf_counter_ns()
 
-    def span(self, name: str, lane: str = "trainer", **args: Any) -> Span:
-        """A context manager whose time is counted under ``name``; ``args`` are shown in the timeline."""
+    def span(self, name: str, lane: str | None = None, **args: Any) -> Span:
+        """A context manager whose time is counted under ``name``.
+
+        Args:
+            name: what is done.
+            lane: row of the timeline; that of the span around it unless given, or ``"trainer"``.
+            args: shown in the timeline.
+        """
         return Span(self, name, lane, args)
 
     def totals(self) -> dict[str, tuple[float, int]]:
@@ -50,9 +52,17 @@ class Trace:
             return {name: (nanoseconds / 1e9, count) for name, (nanoseconds, count) in self._totals.items()}
 
     def own(self, lane: str = "trainer") -> dict[str, float]:
-        """Seconds of the spans of a lane since the last reset, by name, without the spans within them."""
+        """Seconds of the spans of a lane since the last reset, by name, without the spans within them.
+
+        ``"trainer"`` also means the lanes ``"trainer 0"``, ``"trainer 1"``, ... of one process, summed up.
+        """
+        sums: dict[str, float] = {}
         with self._lock:
-            return {name: nanoseconds / 1e9 for name, nanoseconds in self._own.get(lane, {}).items()}
+            for each, of_lane in self._own.items():
+                if each == lane or each.startswith(f"{lane} "):
+                    for name, nanoseconds in of_lane.items():
+                        sums[name] = sums.get(name, 0.0) + nanoseconds / 1e9
+        return sums
 
     def reset_totals(self) -> None:
         """Begin the sums anew; recorded spans stay."""
@@ -60,16 +70,23 @@ class Trace:
             self._totals.clear()
             self._own.clear()
 
-    def events(self) -> list[dict[str, Any]]:
-        """The recorded spans as Chrome trace events, with the lane's name as ``tid``.
+    def events(self, ahead: Callable[[int], float] | None = None, wall: int | None = None) -> list[dict[str, Any]]:
+        """The recorded spans for :func:`~tgscale.train.timeline.write_timeline`, with the lane's name as ``tid``.
 
-        Times are microseconds of the wall clock, so that the processes of a run line up.
+        Times are whole nanoseconds of the wall clock, so that the processes of a run line up.
+
+        Args:
+            ahead: how many nanoseconds this process's ``perf_counter_ns`` is ahead of the clock that ``wall`` belongs
+                to, by its reading; its own unless given.
+            wall: what to add to that clock for the wall clock's nanoseconds.
         """
+        wall = self.wall if wall is None else wall
         with self._lock:
             spans, cut = list(self._spans), self._cut
         events: list[dict[str, Any]] = []
         for name, lane, began, took, args in spans:
-            when = {"ts": (began + self._wall) / 1000, "dur": took / 1000}
+            start = began + wall - (round(ahead(began)) if ahead else 0)
+            when = {"ts": start, "dur": took}
             events.append({"ph": "X", "name": name, "pid": os.getpid(), "tid": lane, **when, "args": args})
         if cut:
             last = events[-1]
@@ -87,20 +104,21 @@ class Trace:
         took = round((ended - began) * 1e9)
         self._count(name, lane, round(began * 1e9), took, took, args)
 
-    def _open(self) -> None:
-        self._stack().append(0)
+    def _open(self, lane: str | None) -> None:
+        stack = self._stack()
+        stack.append([0, lane or (stack[-1][1] if stack else "trainer")])
 
-    def _add(self, name: str, lane: str, began: int, args: dict[str, Any]) -> None:
+    def _add(self, name: str, began: int, args: dict[str, Any]) -> None:
         if self._synchronize:
             self._synchronize()
         took, stack = time.perf_counter_ns() - began, self._stack()
-        inside = stack.pop()
+        inside, lane = stack.pop()
         if stack:
-            stack[-1] += took
+            stack[-1][0] += took
         self._count(name, lane, began, took, took - inside, args)
 
-    def _stack(self) -> list[int]:
-        """Nanoseconds that lie within each open span of this thread, the innermost last."""
+    def _stack(self) -> list[list[Any]]:
+        """Of each open span of this thread the nanoseconds that lie within it, and its lane; the innermost last."""
         if not hasattr(self._within, "stack"):
             self._within.stack = []
         return self._within.stack
@@ -126,17 +144,17 @@ class Span:
 
     __slots__ = ("_args", "_began", "_lane", "_name", "_trace")
 
-    def __init__(self, trace: Trace, name: str, lane: str, args: dict[str, Any]) -> None:
+    def __init__(self, trace: Trace, name: str, lane: str | None, args: dict[str, Any]) -> None:
         self._trace, self._name, self._lane, self._args = trace, name, lane, args
 
     def __enter__(self) -> None:
-        self._trace._open()
+        self._trace._open(self._lane)
         self._began = time.perf_counter_ns()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._trace._add(self._name, self._lane, self._began, self._args)
+        self._trace._add(self._name, self._began, self._args)
 
 
 class Row(NamedTuple):
@@ -167,24 +185,3 @@ def summarize(totals: Mapping[str, tuple[float, int]], wall_seconds: float) -> l
         for name, (seconds, count) in totals.items()
     ]
     return sorted(rows, key=lambda row: -row.seconds)
-
-
-def write_timeline(path: Path, ranks: list[tuple[str, list[dict[str, Any]]]]) -> None:
-    """Write a Chrome trace, which opens in Perfetto and in chrome://tracing. All or nothing.
-
-    Args:
-        path: the file to write, JSON.
-        ranks: name and :meth:`Trace.events` of each process; they are shown in this order.
-    """
-    first = min((event["ts"] for _, events in ranks for event in events), default=0.0)
-    shown: list[dict[str, Any]] = []
-    for pid, (name, events) in enumerate(ranks):
-        shown.append({"ph": "M", "name": "process_name", "pid": pid, "args": {"name": name}})
-        shown.append({"ph": "M", "name": "process_sort_index", "pid": pid, "args": {"sort_index": pid}})
-        lanes = {lane: tid for tid, lane in enumerate(dict.fromkeys(event["tid"] for event in events))}
-        for lane, tid in lanes.items():
-            shown.append({"ph": "M", "name": "thread_name", "pid": pid, "tid": tid, "args": {"name": lane}})
-        # From 0, not from 1970: viewers read times as float, and labels stay short.
-        shown += [{**event, "pid": pid, "tid": lanes[event["tid"]], "ts": event["ts"] - first} for event in events]
-    began = {"began": first / 1e6}
-    write_atomically(path, json.dumps({"traceEvents": shown, "displayTimeUnit": "ms", "otherData": began}))

@@ -65,28 +65,26 @@ def _rules(run: Run) -> list[str]:
 
 def _by_degree(section: Section, shown: list[Run], runs: Sequence[Run], end: str) -> None:
     names, lines, rows = _names(), [], []
-    rules_drawn: set[tuple[str, str]] = set()
     for run in shown:
-        degrees = run.scores[f"{end}_degree"]
-        values = bins_of(degrees, run.scores["rank"])
+        values = bins_of(run.scores[f"{end}_degree"], run.scores["rank"])
         lines.append(_line(run.name, values, series(list(runs).index(run))))
         rows.append([run.name, *(number(value) for _, value in values)])
         section.figures.setdefault(run.name, {})[end] = {
             name: {"events": count, "mrr": value} for name, (count, value) in zip(names, values, strict=True)
         }
+    first_of_data = {run.data: run for run in reversed(shown)}
+    for run in first_of_data.values():
+        of = f" on {run.data}" if len(first_of_data) > 1 else ""
         for rule in _rules(run):
-            if (run.data, rule) not in rules_drawn:
-                rules_drawn.add((run.data, rule))
-                values = bins_of(degrees, run.scores[f"rank_{rule}"])
-                lines.append(
-                    _line(f"rule: {rule}", values, {"color": QUIET, "linestyle": RULES[rule], "linewidth": 1.4})
-                )
-                rows.append([f"rule: {rule}", *(number(value) for _, value in values)])
-    counts = [count for count, _ in bins_of(shown[0].scores[f"{end}_degree"], shown[0].scores["rank"])]
-    rows.append(["events" if len(shown) == 1 else f"events of {shown[0].name}", *(amount(count) for count in counts)])
+            values = bins_of(run.scores[f"{end}_degree"], run.scores[f"rank_{rule}"])
+            style = {"color": QUIET, "linestyle": RULES[rule], "linewidth": 1.4}
+            lines.append(_line(f"rule: {rule}{of}", values, style))
+            rows.append([f"rule: {rule}{of}", *(number(value) for _, value in values)])
+        counts = bins_of(run.scores[f"{end}_degree"], run.scores["rank"])
+        rows.append([f"events{of}", *(amount(count) for count, _ in counts)])
     figure = lines_figure(lines, f"degree of the {end}", ticks=names)
     section.drawings.append(Drawing(f"degree-{end}", f"test MRR by degree of the {end}", figure))
-    section.tables.append(Table(["", *names], rows, set(range(len(rows) - 1)), f"Test MRR by degree of the {end}"))
+    section.tables.append(Table(["", *names], rows, set(range(len(shown))), f"Test MRR by degree of the {end}"))
 
 
 def _line(name: str, values: list[tuple[int, float | None]], style: dict) -> Line:

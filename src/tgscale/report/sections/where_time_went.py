@@ -19,8 +19,8 @@ SMALL = 0.01  # of the step: parts below it are summed up
 def where_time_went(runs: Sequence[Run]) -> Section:
     """A bar per process, and a table of what training cost."""
     lead = (
-        "Parts of a training step as each process spent it, without what lies within another part; a part that ran "
-        "beside the step in a worker or a thread of its own is listed in the table."
+        "Parts of a training step as each process spent it, without what lies within another part. What workers and "
+        "background threads did meanwhile, and what was done between steps, stands in a table of its own."
     )
     section = Section("time", "Where the time went", lead)
     rows = []
@@ -52,7 +52,9 @@ def where_time_went(runs: Sequence[Run]) -> Section:
         beside = _beside((run.train.get("processes") or [{}])[0])
         if beside:
             words = [[name, duration(seconds)] for name, seconds in beside.items()]
-            section.tables.append(Table(["", "per step"], words, caption=f"{run.name}: beside the step"))
+            section.tables.append(
+                Table(["", "time per step"], words, caption=f"{run.name}, process 0: outside the step")
+            )
     return section
 
 

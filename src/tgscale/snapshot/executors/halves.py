@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -61,14 +61,36 @@ class Worker:
 
     @contextlib.contextmanager
     def _phase(self, name: str) -> Iterator[float]:
+        began = time.perf_counter()
         with self.trace.span(name, lane=f"worker {self.number}"):
-            yield time.perf_counter()
+            yield began
             if self.engine.device.type == "cuda":  # a phase lasts as long as its kernels, not as their launch
                 torch.cuda.current_stream(self.engine.device).synchronize()
 
     def forget(self) -> None:
         """Let go of groups that were begun and not ended."""
         self._held.clear()
+
+
+def add_waits(trace: Trace, workers: int, times: Iterable[GroupTime], began: float) -> None:
+    """Count, for each worker of a step that is over, the time in which it had nothing to do.
+
+    Args:
+        trace: where it goes, in the worker's lane.
+        workers: how many there are.
+        times: of the step's groups.
+        began: when the step did, in seconds of ``time.perf_counter``; it ends now.
+    """
+    phases: dict[int, list[tuple[float, float]]] = {worker: [] for worker in range(workers)}
+    for each in times:
+        phases[each.worker] += [(start, stop) for _, start, stop in each.phases]
+    now = time.perf_counter()
+    for worker, busy in phases.items():
+        free = began
+        for start, stop in [*sorted(busy), (now, now)]:
+            if start > free:
+                trace.add("wait for work", f"worker {worker}", free, start)
+            free = max(free, stop)
 
 
 def refuse_statistics(engine: SnapshotEngine, name: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -17,7 +18,7 @@ from tgscale.errors import RunError
 from tgscale.snapshot.config import SnapshotConfig
 from tgscale.snapshot.engine import SnapshotEngine
 from tgscale.snapshot.executors.base import GroupTime, StepOutcome
-from tgscale.snapshot.executors.halves import Worker, add_slots, refuse_statistics
+from tgscale.snapshot.executors.halves import Worker, add_slots, add_waits, refuse_statistics
 from tgscale.snapshot.executors.queue import ReadyQueue
 from tgscale.train.environment import keep_freed_memory, set_threads
 from tgscale.train.trace import Trace
@@ -77,22 +78,23 @@ class ProcessesExecutor:
         slot_of = {group: slot for slot, group in enumerate(groups)}
         losses: dict[int, float] = {}
         times: list[GroupTime] = []
-        busy = set(range(WORKERS))
+        busy, began = set(range(WORKERS)), time.perf_counter()
         for number in busy:
             self._send(number, ("step", epoch, scale))
-        while busy:
-            for pipe in wait([self.pipes[number] for number in busy]):
-                number = self.pipes.index(pipe)  # type: ignore[arg-type]
-                done = self._receive(number)
-                if done:
-                    losses[done[1].group] = done[0]
-                    times.append(done[1])
-                task = queue.next(number)
-                self._send(number, task and (task, slot_of[task.group]))
-                if task is None:
-                    busy.remove(number)
+        with self.trace.span("wait for workers"):
+            while busy:
+                for pipe in wait([self.pipes[number] for number in busy]):
+                    number = self.pipes.index(pipe)  # type: ignore[arg-type]
+                    done = self._receive(number)
+                    if done:
+                        losses[done[1].group] = done[0]
+                        times.append(done[1])
+                    task = queue.next(number)
+                    self._send(number, task and (task, slot_of[task.group]))
+                    if task is None:
+                        busy.remove(number)
+        self._take_spans(times, began)
         add_slots(gradient, {group: self.slots[slot] for group, slot in slot_of.items()})
-        self._take_spans(times)
         return StepOutcome(sum(losses[group] for group in sorted(losses)), times)
 
     def close(self) -> None:
@@ -105,7 +107,8 @@ class ProcessesExecutor:
                 process.kill()
                 process.join()
 
-    def _take_spans(self, times: list[GroupTime]) -> None:
+    def _take_spans(self, times: list[GroupTime], began: float) -> None:
+        add_waits(self.trace, WORKERS, times, began)
         for each in times:
             for name, start, stop in each.phases:
                 self.trace.add(name, f"worker {each.worker}", start, stop)

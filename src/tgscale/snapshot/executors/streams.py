@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from tgscale.snapshot.engine import SnapshotEngine
 from tgscale.snapshot.executors.base import GroupTime, StepOutcome
-from tgscale.snapshot.executors.halves import Worker, add_slots, refuse_statistics
+from tgscale.snapshot.executors.halves import Worker, add_slots, add_waits, refuse_statistics
 from tgscale.snapshot.executors.queue import ReadyQueue
 from tgscale.train.trace import Trace
 
@@ -34,7 +35,7 @@ class StreamsExecutor:
 
     def __init__(self, engine: SnapshotEngine, trace: Trace) -> None:
         refuse_statistics(engine, self.name)
-        self.engine = engine
+        self.engine, self.trace = engine, trace
         for operator in engine.plan.operators:
             engine.data.adjacency(operator)  # made when first asked for, which two threads might do at once
         self.workers = [Worker(number, engine, trace) for number in range(WORKERS)]
@@ -68,8 +69,11 @@ class StreamsExecutor:
                 stop.set()  # the other one ends after its half
                 raise
 
-        futures = [self.pool.submit(work, worker) for worker in self.workers]
-        wait(futures)  # also when one has failed: the other one is not to work on into the next step
+        began = time.perf_counter()
+        with self.trace.span("wait for workers"):
+            futures = [self.pool.submit(work, worker) for worker in self.workers]
+            wait(futures)  # also when one has failed: the other one is not to work on into the next step
+        add_waits(self.trace, WORKERS, times, began)
         for worker in self.workers:
             worker.forget()
         for future in futures:
