@@ -10,7 +10,7 @@ from matplotlib.image import imread
 from tgscale.errors import RunError
 from tgscale.report.palette import THEMES
 from tgscale.report.report import make_report
-from tgscale.report.runs import lower_is_better, read_runs
+from tgscale.report.runs import lower_is_better, metric_name, read_runs
 from tgscale.report.sections.degree import bins_of
 
 
@@ -53,7 +53,7 @@ class Page(HTMLParser):
 def test_the_page_says_what_the_runs_say(runs):
     page = Page(make_report(runs).html())
     metrics = ("0.5000", "0.7000", "0.6000", "rule: recency", "DistTGL 1x1x1", "0.8354", "1.2000")
-    for word in (*metrics, "layout 2x1x2", "train.lr", "0.5", "imbalance of the devices", "S: a note"):
+    for word in (*metrics, "layout 2x1x2", "train.lr", "0.5", "imbalance of the devices", "s: a note"):
         assert word in page.words, word
     assert any("c has no result.json" in word.lower() for word in page.words)
 
@@ -186,6 +186,11 @@ def test_nothing_is_unpickled(tmp_path, make_run):
 def test_bins_of_degrees():
     values = bins_of(np.array([0, 1, 3, 3, 4, 5000]), np.array([1, 2, 4, 4, 1, 2], np.float32))
     assert values == [(1, 1.0), (3, pytest.approx(1 / 3)), (1, 1.0), (0, None), (0, None), (0, None), (1, 0.5)]
+
+
+def test_names_of_metrics():
+    names = ["mrr", "mrr_new_nodes", "val_rmse", "f1_micro", "accuracy"]
+    assert [metric_name(name) for name in names] == ["MRR", "MRR, new nodes", "RMSE", "F1 micro", "accuracy"]
 
 
 @pytest.mark.parametrize(("metric", "lower"), [("mrr", False), ("rmse", True), ("val_mae", True), ("f1_micro", False)])

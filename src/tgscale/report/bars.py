@@ -13,7 +13,7 @@ from matplotlib.patches import Patch
 
 from tgscale.report.palette import GRID, INK, QUIET, STYLE
 
-WIDTH, ROW = 4.8, 0.34  # inches
+WIDTH, ROW = 4.0, 0.34  # inches
 
 
 class Bar(NamedTuple):

@@ -14,7 +14,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from tgscale.report.palette import INK, QUIET, STYLE, series
 
-SIZE = (4.8, 3.0)  # inches
+SIZE = (4.0, 2.6)  # inches
 
 
 @dataclass
@@ -55,7 +55,7 @@ def lines_figure(
     """
     with rc_context(STYLE):
         names = [line.name for line in lines if line.name] + [words for _, words in marks]
-        rows = len(names) if max(map(len, names), default=0) > 24 else -(-len(names) // 2)
+        rows = len(names) if max(map(len, names), default=0) > 20 else -(-len(names) // 2)
         figure = Figure(figsize=(SIZE[0], SIZE[1] + 0.19 * rows), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots()

@@ -9,7 +9,7 @@ from string import Template
 
 from tgscale.report.drawing import Drawing
 from tgscale.report.palette import SERIES, variables
-from tgscale.report.runs import Run, lower_is_better
+from tgscale.report.runs import Run, lower_is_better, metric_name
 from tgscale.report.section import Section, Table, amount, duration, number
 
 _PAGE = Template("""<!doctype html>
@@ -78,8 +78,11 @@ def _tiles(runs: Sequence[Run]) -> list[str]:
     if run is None:
         return []
     metric = str(run.metric)
-    name = metric.upper() if len(metric) <= 4 else metric.replace("_", " ")
-    tiles = [_tile(number(run.test[metric]), f"test {name}" + ("" if len(runs) == 1 else f", best: {run.name}"))]
+    tiles = [
+        _tile(
+            number(run.test[metric]), f"test {metric_name(metric)}" + ("" if len(runs) == 1 else f", best: {run.name}")
+        )
+    ]
     train = run.train
     if "seconds" in train:
         tiles.append(_tile(duration(train["seconds"]), f"training, {train.get('epochs', '?'):.3g} epochs"))
@@ -111,7 +114,7 @@ def _section(section: Section) -> str:
     lead = f"<p>{escape(section.lead)}</p>" if section.lead else ""
     items = "".join([*map(_drawing, section.drawings), *map(_table, section.tables)])
     grid = f'<div class="grid">{items}</div>' if items else ""
-    missing = "".join(f'<p class="note">{escape(text[:1].upper() + text[1:])}</p>' for text in section.missing)
+    missing = "".join(f'<p class="note">{escape(text)}</p>' for text in section.missing)
     return f'<section id="{section.name}"><h2>{escape(section.title)}</h2>{lead}{grid}{missing}</section>'
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-INK, QUIET, GRID, PAPER = "#1f2937", "#6b7281", "#e2e5ea", "#ffffff"
+INK, QUIET, GRID, PAPER = "#1f2937", "#5f6672", "#e2e5ea", "#ffffff"
 SERIES = ("#2563eb", "#d9760a", "#05966b", "#db2777", "#7c3aed", "#0891b2", "#659a0d", "#b9281c")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.3)), (0, (4, 1.5, 1, 1.5)))
 MARKERS = "osD^vP*X"

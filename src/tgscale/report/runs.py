@@ -17,6 +17,8 @@ from tgscale.train.run_start import TIMELINE
 from tgscale.train.rundir import METRICS, RESULT, RunDirectory
 
 LOWER_IS_BETTER = ("mae", "rmse", "mse", "mape", "loss", "error", "seconds")
+SHORT_FOR = ("mrr", "ap", "auc", "mae", "rmse", "mse", "ndcg", "f1")
+"""Metrics that are written in capitals."""
 FIRST_METRICS = ("mrr", "f1_micro", "f1", "ndcg", "auc", "ap", "accuracy", "rmse", "mae")
 """Which metric a run is shown by, where its task does not say: the first of these that it has."""
 
@@ -99,9 +101,13 @@ def lower_is_better(metric: str) -> bool:
     return any(word in LOWER_IS_BETTER for word in metric.lower().replace("-", "_").split("_"))
 
 
-def best(values: Iterable[float], metric: str) -> float:
-    """The best of some values of a metric."""
-    return min(values) if lower_is_better(metric) else max(values)
+def metric_name(metric: str) -> str:
+    """A metric as a reader expects it: ``"MRR, new nodes"`` for ``"mrr_new_nodes"``."""
+    first, _, rest = metric.removeprefix("val_").partition("_")
+    first = first.upper() if first in SHORT_FOR else first
+    return (
+        f"{first}, {rest.replace('_', ' ')}" if first == "MRR" and rest else " ".join([first, *rest.split("_")]).strip()
+    )
 
 
 def read_runs(paths: Iterable[Path]) -> list[Run]:

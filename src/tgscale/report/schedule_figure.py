@@ -15,6 +15,7 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 from tgscale.report.plan_figure import INK, STYLE
 from tgscale.stream.schedule import Schedule, Task
 
+CELL_INK = "#22272e"  # on light cells, also where the page is dark
 READ, WRITE, RESET, IDLE, QUIET = "#1b7837", "#b2182b", "#7b3294", "#f3f3f3", "#8a8a8a"
 MARKS = {"R": (READ, "reads memory"), "0": (RESET, "begins with empty memory"), "W": (WRITE, "writes memory")}
 TIME = LinearSegmentedColormap.from_list("time", colormaps["YlGnBu"]([0.08, 0.3, 0.5, 0.7]))
@@ -87,7 +88,7 @@ def _draw_trainer(axes: Axes, schedule: Schedule, trainer: int, iterations: int)
             continue
         stop = (rest or [first])[-1] + 1
         color = _color(schedule, task.batch)
-        ink = INK if 0.3 * color[0] + 0.59 * color[1] + 0.11 * color[2] > 0.5 else "white"
+        ink = CELL_INK if 0.3 * color[0] + 0.59 * color[1] + 0.11 * color[2] > 0.5 else "white"
         _draw_bar(axes, first, stop, row, color)
         for t in range(first, stop):
             if t > first:

@@ -8,7 +8,7 @@ from typing import Any
 from tgscale.report.drawing import Drawing
 from tgscale.report.lines import Line, lines_figure
 from tgscale.report.palette import series
-from tgscale.report.runs import Run, lower_is_better, numbers
+from tgscale.report.runs import Run, lower_is_better, metric_name, numbers
 from tgscale.report.section import Section
 
 MOST_METRICS = 3
@@ -54,8 +54,7 @@ def _draw(section: Section, shown: list[Run], runs: Sequence[Run], metric: str, 
             style = series(list(runs).index(run))
             lines.append(Line(run.name, [x for x, _ in points], [y for _, y in points], style, _best(points, metric)))
     if lines:
-        name = metric.removeprefix("val_").replace("_", " ")
-        title = "training loss" if metric == "loss" else f"validation {name}"
+        title = "training loss" if metric == "loss" else f"validation {metric_name(metric)}"
         over = "" if axis == "epoch" else ", by iterations"
         section.drawings.append(Drawing(f"curves-{metric}-{axis}", title + over, lines_figure(lines, words)))
 

@@ -82,7 +82,8 @@ def _by_degree(section: Section, shown: list[Run], runs: Sequence[Run], end: str
             rows.append([f"rule: {rule}{of}", *(number(value) for _, value in values)])
         counts = bins_of(run.scores[f"{end}_degree"], run.scores["rank"])
         rows.append([f"events{of}", *(amount(count) for count, _ in counts)])
-    figure = lines_figure(lines, f"degree of the {end}", ticks=names)
+    ticks = [str(EDGES[0]), *(f"{edge}+" for edge in EDGES[1:])]  # up to the next one
+    figure = lines_figure(lines, f"degree of the {end}", ticks=ticks)
     section.drawings.append(Drawing(f"degree-{end}", f"test MRR by degree of the {end}", figure))
     section.tables.append(Table(["", *names], rows, set(range(len(shown))), f"Test MRR by degree of the {end}"))
 

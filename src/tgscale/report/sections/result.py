@@ -8,7 +8,7 @@ from tgscale.report.bars import Bar, bars_figure
 from tgscale.report.drawing import Drawing
 from tgscale.report.palette import OTHER, QUIET, SERIES
 from tgscale.report.published import Published, published
-from tgscale.report.runs import Run, lower_is_better, numbers
+from tgscale.report.runs import Run, lower_is_better, metric_name, numbers
 from tgscale.report.section import Section, Table, number
 
 RULES_SHOWN, PUBLISHED_SHOWN = 4, 6
@@ -43,14 +43,19 @@ def _compare(section: Section, data: str, task: str, group: list[Run], runs: lis
     ]
     rows += [[f"rule: {name}", *(number(values.get(column)) for column in columns)] for name, values in rules.items()]
     words = f"{data}: {task}" + (f", {protocol}" if protocol and protocol != task else "")
-    heads = [_column(name) for name in columns]
+    heads = [metric_name(name) for name in columns]
     section.tables.append(Table(["", *heads], rows, set(range(len(group))), words))
     if papers:
         section.tables.append(_table_of_papers(papers, metric, data))
     bars = _bars(group, names, runs, rules, papers, metric)
     arrow = "lower is better" if lower_is_better(metric) else "higher is better"
     section.drawings.append(
-        Drawing(f"result-{place}", f"{data}: test {metric}, {arrow}", bars_figure(bars), _about(group, bool(papers)))
+        Drawing(
+            f"result-{place}",
+            f"{data}: test {metric_name(metric)}, {arrow}",
+            bars_figure(bars),
+            _about(group, bool(papers)),
+        )
     )
     section.figures[f"{data}: {task}"] = {
         "metric": metric,
@@ -63,10 +68,6 @@ def _compare(section: Section, data: str, task: str, group: list[Run], runs: lis
 
 def _label(run: Run, runs: Sequence[Run]) -> str:
     return run.model if len(runs) == 1 else f"{run.name} ({run.model})"
-
-
-def _column(name: str) -> str:
-    return name.replace("mrr_new_nodes", "mrr, new nodes").replace("_", " ")
 
 
 def _bars(
@@ -92,7 +93,7 @@ def _bars(
 
 def _table_of_papers(papers: list[Published], metric: str, data: str) -> Table:
     rows = [[each.system, number(each.value), each.source] for each in papers]
-    return Table(["system", metric, "source"], rows, caption=f"Published on {data}", words=True)
+    return Table(["system", metric_name(metric), "source"], rows, caption=f"Published on {data}", words=True)
 
 
 def _about(group: list[Run], papers: bool) -> str:
