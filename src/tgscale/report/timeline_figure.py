@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from matplotlib import rc_context
@@ -30,7 +29,7 @@ WORDS = {
     "data": "batches",
     "exchange": "exchange of gradients",
     "wait": "waits",
-    "other": "other",
+    "other": "validation and other",
 }
 ROW = 0.34  # inches
 ROUNDING = 0.01  # microseconds
@@ -88,10 +87,10 @@ def middle_steps(events: Sequence[dict[str, Any]], steps: int = STEPS) -> tuple[
     if len(ends) < 2:
         return None
     steps = min(steps, len(ends) - 1)
-    windows = [(start, stop) for start, stop in zip(ends, ends[steps:], strict=False)]
-    usual = median(stop - start for start, stop in windows)
-    usable = [place for place, (start, stop) in enumerate(windows) if stop - start <= 1.5 * usual]
-    return windows[min(usable, key=lambda place: abs(place - len(windows) // 2))]
+    windows = list(zip(ends, ends[steps:], strict=False))
+    between = [e["ts"] for e in events if e["ph"] == "X" and e["name"] == "validation"]
+    usable = [window for window in windows if not any(window[0] <= at < window[1] for at in between)] or windows
+    return min(usable, key=lambda window: abs(windows.index(window) - len(windows) // 2))
 
 
 def blocks(events: Sequence[dict[str, Any]], first: float, last: float) -> dict[str, list[Block]]:
@@ -121,7 +120,7 @@ def _name(process: str, lane: str) -> str:
 def steps_figure(lanes: dict[str, list[Block]]) -> Figure:
     """A row per lane; a span within another is drawn within its bar."""
     shown = dict(list(lanes.items())[:MOST_LANES])
-    kinds = [kind for kind in (*KINDS, "other") if any(kind_of(b.name) == kind for bs in shown.values() for b in bs)]
+    kinds = [kind for kind in KINDS if any(kind_of(b.name) == kind for bs in shown.values() for b in bs)]
     with rc_context({**STYLE, "axes.grid.axis": "x"}):
         figure = Figure(figsize=(9, 0.95 + ROW * len(shown)), layout="constrained")
         FigureCanvasAgg(figure)

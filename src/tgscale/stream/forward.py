@@ -20,8 +20,8 @@ from tgscale.nn.dispatch import has_triton
 from tgscale.stream.config import TrainConfig
 from tgscale.train.trace import Trace
 
-OPERATORS = {"update": "memory updater", "embed": "attention over neighbors", "score": "decoder"}
-"""What the timeline calls the parts of a forward: the middle one is bound by memory, the others by arithmetic."""
+OPERATORS = {"update": "memory updater", "embed": "embedding", "score": "decoder"}
+"""What the timeline calls the parts of a forward: the embedding gathers neighbors and is bound by memory."""
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,13 @@ ROUNDS = 16
 """Exchanges from which the distance of two clocks is told."""
 
 KINDS: dict[str, tuple[str, ...]] = {
-    "graph": ("graph", "sample", "attention over neighbors"),
+    "graph": ("graph", "sample", "embedding"),
     "nn": ("nn", "forward", "memory updater", "decoder", "replay", "device step"),
     "backward": ("backward",),
     "optimizer": ("optimizer",),
     "memory": ("ask for memory", "write memory", "serve read", "apply write"),
-    "data": ("slice", "build batch", "validation", "checkpoint"),
+    "data": ("slice", "build batch"),
+    "other": ("validation", "checkpoint"),
     "exchange": ("all-reduce", "exchange rows", "gather"),
     "wait": ("wait for batch", "wait for trainers", "wait for workers", "wait for work", "read memory"),
 }
