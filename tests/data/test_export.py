@@ -20,7 +20,7 @@ from tgscale.data.store import OPTIONAL, open_stream, save_stream
 from tgscale.data.stream import EventStream, Split
 from tgscale.errors import ConfigError, DataError, StoreError
 
-ID_TEXT = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0\r"), min_size=1, max_size=6)
+ID_TEXT = st.text(st.characters(blacklist_categories=("Cs",)), min_size=1, max_size=6)
 
 
 @st.composite
