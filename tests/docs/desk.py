@@ -1,9 +1,11 @@
 """The folder in which a page's blocks run, with small files under the names that pages use."""
 
+import gzip
 import json
 import lzma
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +68,8 @@ def raw_files(folder: Path) -> None:
         }.items():
             kind = "PARQUET" if file.endswith("parquet") else "CSV"
             database.execute(f"COPY ({query}) TO '{folder / file}' (FORMAT {kind})")
+    databases(folder)
+    mirror(folder)
     steps, nodes = 240, 12
     adjacency = (generator.random((nodes, nodes)) < 0.3).astype(np.float32)
     np.savez(folder / "metr_la.npz", speed=generator.random((steps, nodes), np.float32), adj=adjacency)
@@ -77,6 +81,28 @@ def raw_files(folder: Path) -> None:
     mapping = {"edge_index": changing, "edge_weight": weights}
     covid = {"edge_mapping": mapping, "time_periods": 30, "y": series.tolist()}
     (folder / "england_covid.json.xz").write_bytes(lzma.compress(json.dumps(covid).encode()))
+
+
+def databases(folder: Path) -> None:
+    """A shop's sales, as SQLite and, with a second table, as DuckDB."""
+    sales = [(f"b{i % 20}", f"s{i % 7}", 1_700_000_000 + 60 * i) for i in range(500)]
+    for file, connect in {"shop.sqlite": sqlite3.connect, "shop.duckdb": duckdb.connect}.items():
+        database = connect(str(folder / file))
+        database.execute("CREATE TABLE sales (buyer VARCHAR, shop VARCHAR, moment BIGINT)")
+        database.executemany("INSERT INTO sales VALUES (?, ?, ?)", sales)
+        if file == "shop.duckdb":
+            database.execute("CREATE TABLE shops AS SELECT DISTINCT shop, 'city of ' || shop AS city FROM sales")
+        database.commit()
+        database.close()
+
+
+def mirror(folder: Path) -> None:
+    """A folder with the files of public data sets."""
+    (folder / "usb").mkdir()
+    for name in ("wikipedia.csv", "mooc.csv"):
+        shutil.copy(folder / "wikipedia.csv", folder / "usb" / name)
+    rows = "".join(f"{i % 50} {i % 37 + 50} {60 * i}\n" for i in range(2000))
+    (folder / "usb" / "CollegeMsg.txt.gz").write_bytes(gzip.compress(rows.encode()))
 
 
 def make(folder: Path, name: str) -> None:
