@@ -68,6 +68,20 @@ def raw_files(folder: Path) -> None:
         }.items():
             kind = "PARQUET" if file.endswith("parquet") else "CSV"
             database.execute(f"COPY ({query}) TO '{folder / file}' (FORMAT {kind})")
+        # What happens after the events of events.csv, and whom is asked about.
+        database.execute(
+            """
+            CREATE TABLE later AS SELECT
+                'u' || CAST(floor(60 * random() * random()) AS INT) AS user,
+                'i' || CAST(floor(40 * random() * random()) AS INT) AS item,
+                TIMESTAMP '2024-01-01' + INTERVAL 41 MINUTE * range AS "when",
+                CAST(10 * random() AS DECIMAL(5, 2)) AS f0,
+                CAST(range % 2 AS INT) AS f1
+            FROM range(2000, 2200)"""
+        )
+        database.execute(f"COPY later TO '{folder / 'new.csv'}'")
+        asked = """SELECT DISTINCT "user", TIMESTAMP '2024-03-10' AS "when" FROM later"""
+        database.execute(f"COPY ({asked}) TO '{folder / 'who-when.csv'}'")
     databases(folder)
     mirror(folder)
     steps, nodes = 240, 12

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from tgscale.errors import ConfigError
+from tgscale.train.loggers.base import LogConfig
 from tgscale.train.options import at_least
 from tgscale.train.options import replace as replace
 
@@ -170,6 +171,7 @@ class SnapshotConfig:
     plan: PlanConfig = field(default_factory=PlanConfig)
     train: SnapshotOptimConfig = field(default_factory=SnapshotOptimConfig)
     eval: SnapshotEvalConfig = field(default_factory=SnapshotEvalConfig)
+    log: LogConfig = field(default_factory=LogConfig)
 
     def __post_init__(self) -> None:
         for name in ("window", "stride", "groups_per_step", "threads", "keep_checkpoints", "checkpoint_every"):

@@ -32,6 +32,7 @@ from tgscale.train.environment import (
     set_threads,
 )
 from tgscale.train.interrupt import Interrupt
+from tgscale.train.loggers import check_loggers, start_loggers
 from tgscale.train.progress import Progress
 from tgscale.train.run_start import (
     BEST,
@@ -73,6 +74,7 @@ def train_snapshots(config: SnapshotConfig, resume: bool = False) -> dict[str, A
         resume = resume or began_before(config.run, ranks)
         with ranks.together():
             device = find_device(config.device, ranks.local_rank if ranks.world > 1 else None)
+            check_loggers(config.log)
             sequence = open_snapshots(config.data)
             if resume and config != load_config(config.run):
                 raise ConfigError(
@@ -84,6 +86,9 @@ def train_snapshots(config: SnapshotConfig, resume: bool = False) -> dict[str, A
         assert engine is not None
         run = enter_run(config.run, to_dict(config), resume, ranks, stack)
         started = ranks.broadcast_object(bool(saved_steps(config.run)))
+        with ranks.together():
+            if run:
+                run.loggers = start_loggers(config.log, run.path, to_dict(config))
         trainer = stack.enter_context(contextlib.closing(_Trainer(config, engine, run, ranks)))
         if started:
             trainer.load()

@@ -17,6 +17,7 @@ from tgscale.models.stream_models import STREAM_MODELS
 from tgscale.stream.layout import Layout
 from tgscale.stream.protocol import PROTOCOLS
 from tgscale.stream.protocol.base import Draw, EvalProtocol
+from tgscale.train.loggers.base import LogConfig
 from tgscale.train.options import at_least
 from tgscale.train.options import replace as replace
 
@@ -339,6 +340,7 @@ class TrainConfig:
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
+    log: LogConfig = field(default_factory=LogConfig)
 
     def __post_init__(self) -> None:
         for name in ("data", "run"):

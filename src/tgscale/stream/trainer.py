@@ -38,6 +38,7 @@ from tgscale.train.environment import (
     set_threads,
 )
 from tgscale.train.interrupt import Interrupt
+from tgscale.train.loggers import check_loggers, start_loggers
 from tgscale.train.progress import Progress
 from tgscale.train.run_start import (
     BEST,
@@ -86,6 +87,7 @@ def train_stream(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
         resume = resume or began_before(config.run, ranks)
         with ranks.together():
             device = find_device(config.device, ranks.local_rank if ranks.world > 1 else None)
+            check_loggers(config.log)
             stream = open_stream(config.data)
             config = _same_options(config) if resume else options_of_source(config)
             layout = plan_layout(config, stream, ranks) if ranks.is_first else None
@@ -102,6 +104,9 @@ def train_stream(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
         with ranks.together():
             if fresh:
                 load_source(engine)
+        with ranks.together():
+            if run:
+                run.loggers = start_loggers(config.log, run.path, to_dict(config))
         trainer = stack.enter_context(contextlib.closing(_Trainer(config, engine, run, ranks)))
         if started:
             trainer.load()

@@ -8,7 +8,7 @@ import json
 import math
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -19,6 +19,8 @@ from tgscale.data.directory import META
 from tgscale.data.files import write_atomically
 from tgscale.errors import RunError
 from tgscale.train.environment import describe_environment
+from tgscale.train.loggers import IDS
+from tgscale.train.loggers.base import Logger
 
 CONFIG, ENVIRONMENT, METRICS, RESULT = "config.yaml", "environment.json", "metrics.jsonl", "result.json"
 CHECKPOINTS, TENSORBOARD, LOCK = "checkpoints", "tensorboard", ".lock"
@@ -34,12 +36,15 @@ class RunDirectory:
     Attributes:
         path: the directory.
         checkpoints: the folder for checkpoints.
+        loggers: who else is told what is logged; see :mod:`tgscale.train.loggers`. Closed with the directory.
     """
 
     def __init__(self, path: Path, lock: TextIO) -> None:
         self.path = path
         self.checkpoints = path / CHECKPOINTS
         self._lock = lock
+        self.loggers: Sequence[Logger] = ()
+        self._done = False
         self._tensorboard: Any = None
         self._purge_step: int | None = None
         self._fresh = False
@@ -145,6 +150,11 @@ class RunDirectory:
             with open(self.path / METRICS, "a", encoding="utf-8") as file:
                 file.write(line)
             self._log_scalars(kind, values)
+        numbers = {name: float(value) for name, value in values.items() if _is_number(value) and name != "iteration"}
+        for each in self.loggers:
+            each.log(
+                kind, {name: value for name, value in numbers.items() if math.isfinite(value)}, values.get("iteration")
+            )
 
     def truncate_metrics(self, iteration: int) -> None:
         """Drop the lines of later iterations, and a line cut short by a crash: a resumed run writes them again."""
@@ -164,12 +174,17 @@ class RunDirectory:
         """
         with self._writing():
             write_atomically(self.path / RESULT, json.dumps(plain(result), indent=1, allow_nan=False) + "\n")
+        self._done = True
+        for each in self.loggers:
+            each.finish(plain(result))
 
     def close(self) -> None:
         """Close all files and give the lock back."""
         if self._tensorboard:
             with contextlib.suppress(OSError):  # what cannot be written was told when it was logged
                 self._tensorboard.close()
+        for each in self.loggers:
+            each.close(self._done)
         self._lock.close()
 
     def __enter__(self) -> RunDirectory:
@@ -202,7 +217,7 @@ class RunDirectory:
         for name in (CONFIG, ENVIRONMENT):  # what a run that was killed as it began was just writing
             for leftover in self.path.glob(f".{name}.tmp-*"):
                 leftover.unlink()
-        ours = {CONFIG, ENVIRONMENT, LOCK, CHECKPOINTS}
+        ours = {CONFIG, ENVIRONMENT, LOCK, CHECKPOINTS, IDS, "wandb"}
         if (self.path / CONFIG).exists() and self._has_progress():
             raise RunError(f"{self.path} already holds a run: go on with it by --resume, or give another --run.")
         foreign = sorted(entry.name for entry in self.path.iterdir() if entry.name not in ours)
@@ -215,7 +230,7 @@ class RunDirectory:
 
     def _remove(self) -> None:
         """Undo :meth:`create`."""
-        for name in (CONFIG, ENVIRONMENT, LOCK):
+        for name in (CONFIG, ENVIRONMENT, LOCK, IDS):
             (self.path / name).unlink(missing_ok=True)
         folders = [*sorted(self.checkpoints.rglob("*"), reverse=True), self.checkpoints, self.path]
         for folder in folders:
@@ -230,9 +245,13 @@ class RunDirectory:
 
             self._tensorboard = SummaryWriter(str(self.path / TENSORBOARD), purge_step=self._purge_step)
         for name, value in values.items():
-            if isinstance(value, int | float) and not isinstance(value, bool) and name != "iteration":
+            if _is_number(value) and name != "iteration":
                 self._tensorboard.add_scalar(f"{kind}/{name}", value, values.get("iteration"))
         self._tensorboard.flush()
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_data(path: Path) -> bool:
