@@ -196,3 +196,22 @@ def test_which_way_a_metric_is_good(metric, lower):
 def test_equal_runs_make_equal_pages(tmp_path, make_snapshot_run):
     run = make_snapshot_run(tmp_path / "run")
     assert make_report([run]).html() == make_report([run]).html()
+
+
+def test_a_run_with_other_metrics_has_a_report(make_run, tmp_path):
+    """As of other tasks: metrics by other names, no ranks, nothing captured, and entries that are no numbers."""
+    run = make_run(tmp_path / "run", scores=False, profile=False)
+    result = json.loads((run / "result.json").read_text())
+    result |= {
+        "task": "edge classification",
+        "protocol": {"name": "f1"},
+        "baselines": {"majority": {"f1_micro": 0.25}, "x": 3},
+    }
+    result["test"] = result["val"] = {"f1_micro": 0.75, "classes": ["a", "b"], "per_class": {"a": 1}}
+    del result["captured"]
+    (run / "result.json").write_text(json.dumps(result))
+    report = make_report([run])
+    assert report.figures()["runs"][0]["metric"] == "f1_micro"
+    words = Page(report.html()).words
+    assert {"0.7500", "0.2500", "F1 micro", "rule: majority"} <= set(words)
+    assert any("does not hold what the memory captures" in word for word in words)

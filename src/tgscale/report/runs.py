@@ -87,9 +87,11 @@ def _of_config(config: dict[str, Any]) -> Any:
     return model.get("name") if isinstance(model, dict) else model
 
 
-def numbers(values: dict[str, Any]) -> dict[str, float]:
-    """Those of a dictionary's values that are finite numbers."""
-    return {name: float(value) for name, value in values.items() if _is_number(value)}
+def numbers(values: Any) -> dict[str, float]:
+    """Those of a dictionary's values that are finite numbers; none of what is no dictionary."""
+    return (
+        {name: float(value) for name, value in values.items() if _is_number(value)} if isinstance(values, dict) else {}
+    )
 
 
 def _is_number(value: Any) -> bool:

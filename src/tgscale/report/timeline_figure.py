@@ -32,7 +32,7 @@ WORDS = {
     "other": "validation and other",
 }
 ROW = 0.34  # inches
-ROUNDING = 0.01  # microseconds
+ROUNDING = 0.5  # microseconds: spans that overlap by less follow one another
 THINNEST = 1 / 450  # of the width: a shorter span is drawn as long as this, or it could not be seen
 
 
