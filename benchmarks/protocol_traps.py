@@ -27,7 +27,7 @@ from tgscale.train.environment import set_threads
 PAGE = DOCS / "why-numbers-differ.md"
 MRR_CASES: dict[str, dict[str, Any]] = {
     "49 of all destinations (`mrr49`)": {},
-    "the same, never the own (`--exclude-own`)": {"exclude_own": True},
+    "the same, never the own (`--eval.exclude-own`)": {"exclude_own": True},
     "49 of all nodes": {"population": "all"},
     "49 that the source met in training (`historical`)": {"negatives": "historical"},
     "49 that it first met later (`inductive`)": {"negatives": "inductive"},
@@ -229,7 +229,9 @@ TRAPS: dict[str, Trap] = {
     "float32": (lambda d: {name: rules.float32_times(d.stream(name)) for name in SHORT}, short_times),
     "memory": (lambda d: model.memories(d.run), remembered),
     "static": (
-        lambda d: model.static_pretraining(d.path("collegemsg"), d.out, 2, train__epochs=4, static__epochs=3),
+        lambda d: model.static_pretraining(
+            d.path("collegemsg"), d.out, 2, train__epochs=4, static__epochs=10, static__dropout=0.0
+        ),
         pretrained,
     ),
     "ragged": (

@@ -12,11 +12,12 @@ import tyro
 from tgscale.cli.table import print_metrics, print_snapshot_metrics
 from tgscale.errors import ConfigError
 from tgscale.snapshot.trainer import evaluate_snapshots
+from tgscale.stream.config import OF_PROTOCOL
 from tgscale.stream.trainer import evaluate
 from tgscale.train.config_io import parse
 from tgscale.train.rundir import RunDirectory
 
-EVAL_OPTIONS = ("negatives", "negatives_from", "negatives_per_event", "population", "batch_size", "seed")
+EVAL_OPTIONS = sorted(OF_PROTOCOL)
 
 
 @dataclass
@@ -38,6 +39,8 @@ class EvaluateCommand:
     """As the protocol says unless given."""
     population: Literal["destinations", "all", "range"] | None = None
     """Where random negatives come from, unless the protocol says."""
+    exclude_own: bool | None = None
+    """Never draw an event's own destination as its negative. As in training unless given."""
     batch_size: int | None = None
     """Events per batch. As in training unless given."""
     seed: int | None = None

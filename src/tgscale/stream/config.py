@@ -180,7 +180,7 @@ class EvalConfig:
         at_least("eval.batch_size", self.batch_size, 1)
         at_least("eval.negatives_per_event", self.negatives_per_event, 1)
         if self.negatives_from is not None:  # absolute, so that the run finds it from anywhere
-            self.negatives_from = self.negatives_from.expanduser().absolute()
+            self.negatives_from = Path(self.negatives_from).expanduser().absolute()
         self._check_protocol()
         if self.val <= 0 or self.test <= 0 or self.val + self.test >= 1:
             raise ConfigError(
@@ -226,6 +226,12 @@ class EvalConfig:
         return self.population or self.rule.population or "destinations"
 
 
+OF_PROTOCOL = {
+    "negatives", "negatives_from", "negatives_per_event", "population", "exclude_own", "batch_size", "seed",
+}  # fmt: skip
+"""Options of evaluation by which a finished run may be scored anew. Not its split: it was trained on that."""
+
+
 def other_protocol(config: EvalConfig, protocol: str | None, **options: Any) -> EvalConfig:
     """The options with another protocol, with whose rules those of the one before do not go.
 
@@ -238,6 +244,10 @@ def other_protocol(config: EvalConfig, protocol: str | None, **options: Any) -> 
         ConfigError: an unknown protocol, or options that do not go with it.
     """
     given = {name: value for name, value in options.items() if value is not None}
+    if wrong := sorted(set(given) - OF_PROTOCOL):
+        raise ConfigError(
+            f"{wrong[0]} cannot be changed for a finished run: give some of {', '.join(sorted(OF_PROTOCOL))}."
+        )
     if protocol is not None and protocol != config.protocol:
         if protocol not in PROTOCOLS:
             raise ConfigError(f"protocol {protocol!r} is unknown: choose one of {', '.join(PROTOCOLS)}.")

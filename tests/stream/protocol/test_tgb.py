@@ -170,6 +170,9 @@ def test_a_run_is_validated_and_tested_on_files(make_config, make_stream, tmp_pa
     assert len(told["sha256"]) == 64
     monkeypatch.chdir("/")  # the run remembers where the files lie
     assert evaluate(config.run, quiet=True)["metrics"] == result["test"]
+    monkeypatch.chdir(tmp_path)
+    again = evaluate(config.run, protocol="tgb", negatives_from="ns", quiet=True)  # a string will do
+    assert again["metrics"] == result["test"]
     drawn = evaluate(config.run, negatives="historical", quiet=True)
     assert drawn["protocol"]["draw"] == "historical"
     assert drawn["metrics"] != result["test"]
