@@ -123,6 +123,20 @@ def test_preset_then_file_then_flags(tmp_path, monkeypatch):
         read_config(None, ["c.yaml", "--data", "d", "--run", "r"])
 
 
+def test_pair_groups_by_file_and_flags(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "c.yaml").write_text("data: d\nrun: r\nmodel: {pair_groups: [rates, phase]}\n")
+    assert read_config(None, ["c.yaml"]).model.pair_groups == ("rates", "phase")
+    assert read_config(None, ["c.yaml", "--model.pair-groups", "habits"]).model.pair_groups == ("habits",)
+    assert read_config(None, ["c.yaml", "--model.pair-groups"]).model.pair_groups == ()
+    (tmp_path / "c.yaml").write_text("data: d\nrun: r\nmodel: {pair_groups: []}\n")
+    assert read_config(None, ["c.yaml"]).model.pair_groups == ()
+    with pytest.raises(ConfigError, match="stands twice"):
+        read_config(None, ["c.yaml", "--model.pair-groups", "habits", "habits"])
+    with pytest.raises(ConfigError, match="rate"):
+        read_config(None, ["c.yaml", "--model.pair-groups", "rate"])
+
+
 def test_ctrl_c_says_how_to_go_on(monkeypatch, data, capsys, tmp_path):
     def interrupted(config, resume):
         (tmp_path / "a").mkdir()

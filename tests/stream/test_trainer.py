@@ -3,6 +3,7 @@ import math
 
 import pytest
 import torch
+import yaml
 
 import tgscale
 from tgscale.data.store import save_stream
@@ -199,6 +200,17 @@ def test_config_of_a_run_is_read_back(config):
         train_stream(replace(config, train__epochs=9), resume=True)
     moved = config.run.rename(config.run.with_name("moved"))
     assert load_config(moved).run == moved
+
+
+def test_a_run_from_before_there_were_pair_groups_has_none(config):
+    config = replace(config, train__epochs=1, model__pair_groups=())
+    result = train_stream(config)
+    file = config.run / "config.yaml"
+    values = yaml.safe_load(file.read_text())
+    assert values["model"].pop("pair_groups") == []
+    file.write_text(yaml.safe_dump(values))
+    assert load_config(config.run).model.pair_groups == ()
+    assert evaluate(config.run, quiet=True)["metrics"]["mrr"] == result["test"]["mrr"]
 
 
 def test_pretrained_table_is_cached_by_content(config, make_stream, tmp_path):

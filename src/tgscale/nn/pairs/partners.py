@@ -57,45 +57,57 @@ def _fill(key, rank, partner):
 
 
 @numba.njit(nogil=True, cache=True)
+def _near(neighbor, end, hops, v, key, rank):
+    """Partners of the source among a partner's latest: is there one; sums by rank, and by rank and place; the best."""
+    hit, by_rank, by_place, best = 0, 0.0, 0.0, 0.0
+    for q in range(hops):
+        x = neighbor[end - 1 - q]
+        if x != v:
+            at = _slot(key, x)
+            if key[at] >= 0:
+                hit = 1
+                value = 1 / (rank[at] * (1 + q))
+                by_rank += 1 / (1 + rank[at])
+                by_place += value
+                best = max(best, value)
+    return hit, by_rank, by_place, best
+
+
+@numba.njit(nogil=True, cache=True)
 def _kernel(indptr, neighbor, event_id, source, candidate, before, u_partner, v_partner, out):
     key, rank = np.empty(_SLOTS, np.int64), np.empty(_SLOTS, np.int64)
     for i in range(out.shape[0]):
-        u = source[i]
         _fill(key, rank, u_partner[i])
         for c in range(out.shape[1]):
-            row, v, last = out[i, c], candidate[i, c], 0
+            row, v, last, before_w = out[i, c], candidate[i, c], 0, -1
             common, rare, recent, near, near_rank, near_recent, best, events = 0, 0.0, 0.0, 0, 0.0, 0.0, 0.0, 0.0
+            size, at, hit, by_rank, by_place, nearest = 0, 0, 0, 0.0, 0.0, 0.0
             for j in range(v_partner.shape[2]):
                 w = v_partner[i, c, j]
                 if w < 0:
                     break
-                first = indptr[w]
-                end = lower_bound(event_id, before[i], first, indptr[w + 1])
+                if w != before_w:  # the same partner often stands several times in a row
+                    first = indptr[w]
+                    end = lower_bound(event_id, before[i], first, indptr[w + 1])
+                    size, at, before_w = end - first, _slot(key, w), w
+                    hit, by_rank, by_place, nearest = _near(neighbor, end, min(_HOP, size), v, key, rank)
+                    if j == 0:
+                        row[9] = neighbor[end - 1] == v
                 if j < _LAST:
                     last = j + 1
-                    events += 0.2 * np.log1p(end - first)
+                    events += 0.2 * np.log1p(size)
                     if j == 0:
-                        row[7], row[9] = events, neighbor[end - 1] == v
-                if w == u:
+                        row[7] = events
+                if w == source[i]:
                     continue
-                at = _slot(key, w)
                 if key[at] >= 0 and w != v:
                     common += 1
-                    rare += 1 / np.log1p(end - first + 1)
+                    rare += 1 / np.log1p(size + 1)
                     recent += 1 / (rank[at] * (1 + j))
-                hit = 0
-                for q in range(min(_HOP, end - first)):
-                    x = neighbor[end - 1 - q]
-                    if x == v:
-                        continue
-                    at = _slot(key, x)
-                    if key[at] >= 0:
-                        hit = 1
-                        value = 1 / (rank[at] * (1 + j) * (1 + q))
-                        near_rank += 1 / (1 + rank[at])
-                        near_recent += value
-                        best = max(best, value)
                 near += hit
+                near_rank += by_rank
+                near_recent += by_place / (1 + j)
+                best = max(best, nearest / (1 + j))
             row[0], row[1], row[2] = 0.3 * np.log1p(common), 0.5 * np.log1p(rare), 0.5 * np.log1p(recent)
             row[3], row[4], row[5] = 0.3 * np.log1p(near), 0.3 * np.log1p(near_rank), 0.5 * np.log1p(near_recent)
             row[6], row[8] = best, events / max(last, 1)
