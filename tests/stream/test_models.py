@@ -76,17 +76,15 @@ def test_no_event_moves_a_score_before_it(make_engine, make_stream, name, option
 
 
 @each_other
-@pytest.mark.slow
 def test_training_beats_chance_on_the_generators_stream(make_engine, train, name):
-    """Guessing gets an MRR of 0.09 against 49 candidates."""
-    stream = generate_stream(events=4000, seed=0)
+    """Guessing gets an MRR of 0.09 against 49 candidates. No pair encoding: what is learned is the model's own."""
     engine = make_engine(
-        stream, model__name=name, model__dim=16, train__epochs=3, train__batch_size=100, train__lr=3e-3,
-        eval__exclude_own=True, **(NARROW if name in ("tgat", "graphmixer") else {}),
+        generate_stream(events=4000, seed=0), model__name=name, model__dim=16, model__pair_encoding=False,
+        train__epochs=12, train__batch_size=100, train__lr=5e-3, eval__exclude_own=True,
     )  # fmt: skip
     losses = train(engine)
-    assert losses[-1] < losses[0]
-    assert engine.evaluate("val").mrr > (0.15 if name in ("tgat", "graphmixer") else 0.25)
+    assert losses[-1] < 0.85 * losses[0]
+    assert engine.evaluate("val").mrr > 0.18
 
 
 @each_other
