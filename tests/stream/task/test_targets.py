@@ -134,16 +134,20 @@ def test_evidence_by_hand():
     assert targets.usual.tolist() == [0.5, 0.5]
     # With the prior as one more event: (2 + 1/2) / 3 against 1/2, and (0 + 1/2) / 3 against 1/2.
     expected = [[math.log(1 / 3), math.log(5 / 3)], [0, 0], [0, 0]]
-    torch.testing.assert_close(targets.evidence(past), torch.tensor(expected))
+    torch.testing.assert_close(targets.evidence([past])[0], torch.tensor(expected))
+    # A second group that says the same: (2 + 5/6) / 3 against 5/6.
+    again = targets.evidence([past, past])[1]
+    torch.testing.assert_close(again[0], torch.tensor([math.log(1 / 18 / (1 / 6)), math.log(17 / 18 / (5 / 6))]))
+    assert again[1:].tolist() == [[0, 0], [0, 0]]
     marks = torch.tensor([[1, 0], [0, 1], [0, 1], [1, 0]], dtype=torch.uint8)
     expected = [[math.log(1 / 5), math.log(5)], [0, 0]]
-    torch.testing.assert_close(Multilabel(marks, 4, "none").evidence(past[[0, 2]]), torch.tensor(expected))
+    torch.testing.assert_close(Multilabel(marks, 4, "none").evidence([past[[0, 2]]])[0], torch.tensor(expected))
 
 
 def test_where_a_head_starts():
-    bias, evidence = Multiclass(torch.tensor([0, 0, 0, 1]), 3, 4, "none").start()
+    bias, evidence = Multiclass(torch.tensor([0, 0, 0, 1]), 3, 4, "none").start(2)
     torch.testing.assert_close(bias.exp(), torch.tensor([10, 4, 1]) / 15)  # a third of an event more for each
     assert torch.equal(evidence, torch.eye(3))
-    bias, evidence = Binary(torch.tensor([0, 0, 0, 1]), 2, 4, "inverse").start()
+    bias, evidence = Binary(torch.tensor([0, 0, 0, 1]), 2, 4, "inverse").start(2)
     torch.testing.assert_close(bias, torch.zeros(1))
     assert evidence.tolist() == [[-1, 1]]

@@ -42,7 +42,7 @@ class EventClassTask:
 
     name = title = ""
     columns: ClassVar[tuple[str, ...]] = ()
-    looks_at: ClassVar[tuple[str, ...]] = ()  # whose past
+    looks_at: ClassVar[tuple[str, ...]] = ()  # whose past, the most particular first
     ends: ClassVar[int] = 2
 
     def __init__(self, config: TrainConfig, stream: EventStream, split: Split, device: torch.device) -> None:
@@ -65,10 +65,9 @@ class EventClassTask:
         model, pairs = self.config.model, self.ends == 2 and self.config.model.pair_encoding
         outputs, pair_width = self.targets.outputs, pair_dim(model.pair_groups) if pairs else 0
         head = ClassHead(model.dim, outputs, self.ends, self.past_dim, pair_width, self.config.task.dropout)
-        bias, evidence = self.targets.start()
-        # It begins as what all groups say on average, and learns whom to believe.
+        bias, evidence = self.targets.start(len(self.looks_at))
         rest = evidence.new_zeros(outputs, self.targets.classes + 1)
-        direct = torch.cat([evidence / len(self.looks_at), rest], dim=1).repeat(1, len(self.looks_at))
+        direct = torch.cat([evidence, rest], dim=1).repeat(1, len(self.looks_at))
         head.begin(bias.cpu(), direct.cpu() if self.past_dim else None)
         return head
 
@@ -86,10 +85,10 @@ class EventClassTask:
         """
         if not self.past_dim:
             return None
+        groups = [self.past[whose].latest(event, self.config.task.past) for whose in reversed(self.looks_at)]
         parts = []
-        for past in self.past.values():
-            found = past.latest(event, self.config.task.past)
-            parts += [self.targets.evidence(found), self.targets.shares(found[:, :1]), (found[:, :1] >= 0).float()]
+        for found, evidence in zip(groups, self.targets.evidence(groups), strict=True):
+            parts += [evidence, self.targets.shares(found[:, :1]), (found[:, :1] >= 0).float()]
         return torch.cat(parts, dim=1)
 
     def logits(self, equations: Any, h: Tensor, batch: Batch) -> Tensor:

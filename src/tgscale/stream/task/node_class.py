@@ -83,7 +83,7 @@ class NodeClassTask:
         asked = self._count_asked()
         self.scale = split.train / asked["train"]
         self.head = ClassHead(config.model.dim, self.classes, 1, self.classes if task.past else 0, 0, task.dropout)
-        bias, evidence = self.shown.start()
+        bias, evidence = self.shown.start(1)
         self.head.begin(bias.cpu(), evidence.cpu() if task.past else None)
 
     def _count_asked(self) -> dict[str, int]:
@@ -108,7 +108,7 @@ class NodeClassTask:
         roots = torch.cat([batch.source, batch.candidate[:, 0]])
         past = None
         if self.head.past is not None:
-            past = self.shown.evidence(self.partners(self.sampler, batch.event)).to(h.dtype)
+            past = self.shown.evidence([self.partners(self.sampler, batch.event)])[0].to(h.dtype)
         return self.by_event(self.head([h[roots]], past))
 
     def partners(self, sampler: NeighborSampler, event: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Protocol
 
 import numpy as np
@@ -59,16 +58,19 @@ class Targets(Protocol):
     def as_logits(self, shares: Tensor) -> Tensor:
         """What a head would give for these shares of classes, ``[B, C]`` to ``[B, outputs]``."""
 
-    def evidence(self, event: Tensor) -> Tensor:
-        """What some events ``[B, K]`` (-1 for none) say for each class, beyond what is usual, ``[B, C]``.
+    def evidence(self, groups: list[Tensor]) -> list[Tensor]:
+        """What groups of events say for each class, ``[B, C]`` each.
 
-        ``log(share / prior)``, for several classes that of the odds; the shares are smoothed by the prior, so that no
-        events say nothing: 0.
+        ``log(share / usual share)``, for several classes that of the odds. Shares are smoothed by what is usual, so
+        that a group without events says nothing: 0.
+
+        Args:
+            groups: events ``[B, K]`` each, -1 for none; from the general to the particular.
         """
 
-    def start(self) -> tuple[Tensor, Tensor]:
-        """What a head starts from: its scores without evidence, ``[outputs]``, and what evidence adds to them,
-        ``[outputs, C]``."""
+    def start(self, groups: int) -> tuple[Tensor, Tensor]:
+        """What a head starts from: its scores without evidence, ``[outputs]``, and what the evidence of each of so many
+        groups adds to them, ``[outputs, C]``."""
 
 
 class _OneClass:
@@ -92,12 +94,19 @@ class _OneClass:
         usual = (weight * counts + 1 / classes) / (weight * counts + 1 / classes).sum()
         self.usual = usual.float()
 
-    def evidence(self, event: Tensor) -> Tensor:
-        there = torch.where(event >= 0, self.label[event.clamp(min=0)] >= 0, False).sum(1, keepdim=True)
-        smooth = (self.shares(event) * self.weight * there + SMOOTH * self.usual).log()
-        return smooth - (SMOOTH * self.usual).log() - (smooth.logsumexp(1, keepdim=True) - math.log(SMOOTH))
+    def evidence(self, groups: list[Tensor]) -> list[Tensor]:
+        """A class is narrowed down: what a group finds is usual for the next one. So all evidence adds up to the share
+        in the most particular group that has events, smoothed by those before it."""
+        found, usual = [], self.usual
+        for event in groups:
+            there = torch.where(event >= 0, self.label[event.clamp(min=0)] >= 0, False).sum(1, keepdim=True)
+            counts = self.shares(event) * self.weight * there
+            share = (counts + SMOOTH * usual) / (counts.sum(1, keepdim=True) + SMOOTH)
+            found.append((share / usual).log())
+            usual = share
+        return found
 
-    def start(self) -> tuple[Tensor, Tensor]:
+    def start(self, groups: int) -> tuple[Tensor, Tensor]:
         log, eye = self.usual.log(), torch.eye(self.classes, device=self.usual.device)
         return (log, eye) if self.outputs > 1 else ((log[1] - log[0])[None], eye[1:] - eye[:1])
 
@@ -194,13 +203,17 @@ class Multilabel:
         self.weight = ((1 - present) / present).clamp(min=1e-3) ** BALANCE[balance]
         self.usual = self.weight * present / (self.weight * present + 1 - present)
 
-    def evidence(self, event: Tensor) -> Tensor:
-        there = (event >= 0).sum(1, keepdim=True)
-        share = (self.shares(event) * there + SMOOTH * self.usual) / (there + SMOOTH)
-        return share.logit() - self.usual.logit()
+    def evidence(self, groups: list[Tensor]) -> list[Tensor]:
+        """Classes come from different sides and add up, so each group speaks for itself."""
+        found = []
+        for event in groups:
+            there = (event >= 0).sum(1, keepdim=True)
+            share = (self.shares(event) * there + SMOOTH * self.usual) / (there + SMOOTH)
+            found.append(share.logit() - self.usual.logit())
+        return found
 
-    def start(self) -> tuple[Tensor, Tensor]:
-        return self.usual.logit(), torch.eye(self.classes, device=self.usual.device)
+    def start(self, groups: int) -> tuple[Tensor, Tensor]:
+        return self.usual.logit(), torch.eye(self.classes, device=self.usual.device) / groups
 
     def losses(self, logits: Tensor, event: Tensor) -> Tensor:
         target = self.marks[event].to(logits.dtype)
