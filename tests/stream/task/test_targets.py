@@ -130,24 +130,28 @@ def test_labels_that_teach_nothing_are_refused(label, words):
 
 def test_evidence_by_hand():
     past = torch.tensor([[1, 2], [4, -1], [-1, -1]])  # twice class 1; not known; nothing
-    targets = Multiclass(torch.tensor([0, 1, 1, 0, -1]), 2, 4, "none")
-    assert targets.usual.tolist() == [0.5, 0.5]
-    # With the prior as one more event: (2 + 1/2) / 3 against 1/2, and (0 + 1/2) / 3 against 1/2.
-    expected = [[math.log(1 / 3), math.log(5 / 3)], [0, 0], [0, 0]]
-    torch.testing.assert_close(targets.evidence([past])[0], torch.tensor(expected))
-    # A second group that says the same: (2 + 5/6) / 3 against 5/6.
-    again = targets.evidence([past, past])[1]
-    torch.testing.assert_close(again[0], torch.tensor([math.log(1 / 18 / (1 / 6)), math.log(17 / 18 / (5 / 6))]))
-    assert again[1:].tolist() == [[0, 0], [0, 0]]
+    targets = Multiclass(torch.tensor([0, 1, 1, 0, 2, -1]), 3, 5, "none")
+    usual = targets.usual
+    torch.testing.assert_close(usual, torch.tensor([7 / 18, 7 / 18, 4 / 18]))  # a third of an event more for each
+    shares = (torch.tensor([[0, 2, 0], [0, 0, 1], [0, 0, 0]]) + usual) / torch.tensor([[3], [2], [1]])
+    first, second = targets.evidence([past, past])
+    torch.testing.assert_close(first, (shares / usual).log())
+    # What the first group found is usual for the second, which says the same again.
+    torch.testing.assert_close(second[0], ((torch.tensor([0, 2, 0]) + shares[0]) / 3 / shares[0]).log())
+    assert second[2].tolist() == [0, 0, 0]
+    binary = Binary(torch.tensor([0, 1, 1, 0, -1]), 2, 4, "none")
+    expected = [[math.log(5)], [0], [0]]  # (2 + 1/2) to (0 + 1/2); what is not known says nothing
+    torch.testing.assert_close(binary.evidence([past])[0], torch.tensor(expected))
     marks = torch.tensor([[1, 0], [0, 1], [0, 1], [1, 0]], dtype=torch.uint8)
     expected = [[math.log(1 / 5), math.log(5)], [0, 0]]
     torch.testing.assert_close(Multilabel(marks, 4, "none").evidence([past[[0, 2]]])[0], torch.tensor(expected))
 
 
 def test_where_a_head_starts():
-    bias, evidence = Multiclass(torch.tensor([0, 0, 0, 1]), 3, 4, "none").start(2)
+    bias, belief = Multiclass(torch.tensor([0, 0, 0, 1]), 3, 4, "none").start(2)
     torch.testing.assert_close(bias.exp(), torch.tensor([10, 4, 1]) / 15)  # a third of an event more for each
-    assert torch.equal(evidence, torch.eye(3))
-    bias, evidence = Binary(torch.tensor([0, 0, 0, 1]), 2, 4, "inverse").start(2)
+    assert belief == 1
+    bias, belief = Binary(torch.tensor([0, 0, 0, 1]), 2, 4, "inverse").start(2)
     torch.testing.assert_close(bias, torch.zeros(1))
-    assert evidence.tolist() == [[-1, 1]]
+    assert belief == 1
+    assert Multilabel(torch.tensor([[1, 0], [0, 1]], dtype=torch.uint8), 2, "none").start(2)[1] == 0.5

@@ -64,11 +64,10 @@ class EventClassTask:
     def _head(self) -> ClassHead:
         model, pairs = self.config.model, self.ends == 2 and self.config.model.pair_encoding
         outputs, pair_width = self.targets.outputs, pair_dim(model.pair_groups) if pairs else 0
-        head = ClassHead(model.dim, outputs, self.ends, self.past_dim, pair_width, self.config.task.dropout)
-        bias, evidence = self.targets.start(len(self.looks_at))
-        rest = evidence.new_zeros(outputs, self.targets.classes + 1)
-        direct = torch.cat([evidence, rest], dim=1).repeat(1, len(self.looks_at))
-        head.begin(bias.cpu(), direct.cpu() if self.past_dim else None)
+        groups = len(self.looks_at) if self.past_dim else 0
+        head = ClassHead(model.dim, outputs, self.ends, self.past_dim, groups, pair_width, self.config.task.dropout)
+        bias, belief = self.targets.start(len(self.looks_at))
+        head.begin(bias.cpu(), belief)
         return head
 
     def attach(self, model: nn.Module) -> None:
@@ -77,25 +76,26 @@ class EventClassTask:
     def negatives(self, wanted: int) -> int:
         return 0
 
-    def past_features(self, event: Tensor) -> Tensor | None:
-        """Of each group of past events: what they say for each class, the classes of the latest, whether there is one.
+    def past_features(self, event: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Of each group of past events: how the classes share them, the classes of the latest, whether there is one;
+        and the evidence of each group.
 
         Returns:
-            ``[B, past_dim]``, float32; None if the head is told nothing.
+            ``[B, past_dim]`` and ``[B, groups, outputs]``, float32; None if the head is told nothing.
         """
         if not self.past_dim:
-            return None
+            return None, None
         groups = [self.past[whose].latest(event, self.config.task.past) for whose in reversed(self.looks_at)]
         parts = []
-        for found, evidence in zip(groups, self.targets.evidence(groups), strict=True):
-            parts += [evidence, self.targets.shares(found[:, :1]), (found[:, :1] >= 0).float()]
-        return torch.cat(parts, dim=1)
+        for found in groups:
+            parts += [self.targets.shares(found), self.targets.shares(found[:, :1]), (found[:, :1] >= 0).float()]
+        return torch.cat(parts, dim=1), torch.stack(self.targets.evidence(groups), dim=1)
 
     def logits(self, equations: Any, h: Tensor, batch: Batch) -> Tensor:
         ends = [h[batch.source], h[batch.candidate[:, 0]]][: self.ends]
-        past = self.past_features(batch.event)
+        past, evidence = self.past_features(batch.event)
         pair = batch.pair_features[:, 0] if self.head.pair is not None and batch.pair_features is not None else None
-        as_h = [None if x is None else x.to(h.dtype) for x in (past, pair)]
+        as_h = [None if x is None else x.to(h.dtype) for x in (past, evidence, pair)]
         return self.head(ends, *as_h)
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:

@@ -82,9 +82,9 @@ class NodeClassTask:
         self.src, self.dst = (torch.from_numpy(np.asarray(x, np.int64)).to(device) for x in (stream.src, stream.dst))
         asked = self._count_asked()
         self.scale = split.train / asked["train"]
-        self.head = ClassHead(config.model.dim, self.classes, 1, self.classes if task.past else 0, 0, task.dropout)
-        bias, evidence = self.shown.start(1)
-        self.head.begin(bias.cpu(), evidence.cpu() if task.past else None)
+        self.head = ClassHead(config.model.dim, self.classes, 1, 0, int(task.past > 0), 0, task.dropout)
+        bias, belief = self.shown.start(1)
+        self.head.begin(bias.cpu(), belief)
 
     def _count_asked(self) -> dict[str, int]:
         asked = {}
@@ -106,10 +106,10 @@ class NodeClassTask:
 
     def logits(self, equations: Any, h: Tensor, batch: Batch) -> Tensor:
         roots = torch.cat([batch.source, batch.candidate[:, 0]])
-        past = None
-        if self.head.past is not None:
-            past = self.shown.evidence([self.partners(self.sampler, batch.event)])[0].to(h.dtype)
-        return self.by_event(self.head([h[roots]], past))
+        evidence = None
+        if self.config.task.past:
+            evidence = torch.stack(self.shown.evidence([self.partners(self.sampler, batch.event)]), dim=1).to(h.dtype)
+        return self.by_event(self.head([h[roots]], None, evidence))
 
     def partners(self, sampler: NeighborSampler, event: Tensor) -> Tensor:
         """The latest partners of the sources and then the destinations of some events, strictly before each.

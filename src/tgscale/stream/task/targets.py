@@ -59,7 +59,7 @@ class Targets(Protocol):
         """What a head would give for these shares of classes, ``[B, C]`` to ``[B, outputs]``."""
 
     def evidence(self, groups: list[Tensor]) -> list[Tensor]:
-        """What groups of events say for each class, ``[B, C]`` each.
+        """What groups of events say for each score of a head, ``[B, outputs]`` each.
 
         ``log(share / usual share)``, for several classes that of the odds. Shares are smoothed by what is usual, so
         that a group without events says nothing: 0.
@@ -68,9 +68,9 @@ class Targets(Protocol):
             groups: events ``[B, K]`` each, -1 for none; from the general to the particular.
         """
 
-    def start(self, groups: int) -> tuple[Tensor, Tensor]:
-        """What a head starts from: its scores without evidence, ``[outputs]``, and what the evidence of each of so many
-        groups adds to them, ``[outputs, C]``."""
+    def start(self, groups: int) -> tuple[Tensor, float]:
+        """What a head starts from: its scores without evidence, ``[outputs]``, and how much the evidence of each of so
+        many groups counts."""
 
 
 class _OneClass:
@@ -102,13 +102,16 @@ class _OneClass:
             there = torch.where(event >= 0, self.label[event.clamp(min=0)] >= 0, False).sum(1, keepdim=True)
             counts = self.shares(event) * self.weight * there
             share = (counts + SMOOTH * usual) / (counts.sum(1, keepdim=True) + SMOOTH)
-            found.append((share / usual).log())
+            found.append(self._for_outputs((share / usual).log()))
             usual = share
         return found
 
-    def start(self, groups: int) -> tuple[Tensor, Tensor]:
-        log, eye = self.usual.log(), torch.eye(self.classes, device=self.usual.device)
-        return (log, eye) if self.outputs > 1 else ((log[1] - log[0])[None], eye[1:] - eye[:1])
+    def start(self, groups: int) -> tuple[Tensor, float]:
+        return self._for_outputs(self.usual.log()), 1.0
+
+    def _for_outputs(self, log: Tensor) -> Tensor:
+        """For two classes there is one score: the second against the first."""
+        return log if self.outputs > 1 else log[..., 1:] - log[..., :1]
 
     def shares(self, event: Tensor) -> Tensor:
         label = torch.where(event >= 0, self.label[event.clamp(min=0)], -1)
@@ -212,8 +215,8 @@ class Multilabel:
             found.append(share.logit() - self.usual.logit())
         return found
 
-    def start(self, groups: int) -> tuple[Tensor, Tensor]:
-        return self.usual.logit(), torch.eye(self.classes, device=self.usual.device) / groups
+    def start(self, groups: int) -> tuple[Tensor, float]:
+        return self.usual.logit(), 1 / groups
 
     def losses(self, logits: Tensor, event: Tensor) -> Tensor:
         target = self.marks[event].to(logits.dtype)
