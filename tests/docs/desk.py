@@ -54,7 +54,8 @@ def raw_files(folder: Path) -> None:
         )
         for file, query in {
             "events.csv": "SELECT * EXCLUDE label FROM event",
-            "contacts.csv": 'SELECT "user" AS src, item AS dst, epoch("when")::BIGINT AS time FROM event',
+            "contacts.csv": """
+                SELECT "user" AS src, item AS dst, epoch("when")::BIGINT AS time, f1 + label AS kind FROM event""",
             "mail.parquet": """
                 SELECT "user" AS sender, item AS receiver, "when" AS time, month("when") AS month FROM event""",
             "log.csv": """
