@@ -14,6 +14,7 @@ from tgscale.data.generate import generate_stream
 from tgscale.data.store import open_stream, save_stream
 from tgscale.data.stream import EventStream
 from tgscale.errors import ConfigError, DataError, RunError
+from tgscale.models.config import ModelConfig
 from tgscale.stream.config import default_config, disttgl_config, replace
 from tgscale.stream.engine import StreamEngine
 from tgscale.stream.predict import predict
@@ -375,3 +376,21 @@ def test_the_summary_is_in_the_file(work, tmp_path):
     run_of(work, tmp_path / "p.parquet")
     metadata = pq.read_schema(tmp_path / "p.parquet").metadata
     assert metadata[b"batch_size"] == str(SIZE).encode()
+
+
+@pytest.mark.parametrize("name", ["jodie", "apan", "tgat"])
+def test_other_models_get_the_scores_of_the_evaluation_too(tmp_path, name):
+    stream = stream_of(400, 40)
+    save_stream(stream, tmp_path / "data")
+    config = replace(
+        default_config(tmp_path / "data", tmp_path / "run"),
+        **{"model": ModelConfig(name=name, dim=8), "train__epochs": 1, "train__batch_size": SIZE},
+        **{"sampling__neighbors": 4, "device": "cpu", "quiet": True},
+    )
+    result = train_stream(config)
+    write_events(tmp_path / "new.parquet", stream, slice(stream.split().val, None))
+    options = {"after": "val", "rows": FEATURES, "quiet": True}
+    done = predict(tmp_path / "run", tmp_path / "new.parquet", tmp_path / "p.parquet", evaluate=True, **options)
+    assert done["mrr"] == pytest.approx(result["test"]["mrr"], rel=1e-14)
+    done = predict(tmp_path / "run", tmp_path / "new.parquet", tmp_path / "q.parquet", top_k=3, **options)
+    assert done["rows"] == 60

@@ -17,6 +17,7 @@ from tgscale.data.snapshot_generate import generate_snapshots
 from tgscale.data.snapshot_store import open_snapshots, save_snapshots
 from tgscale.data.store import open_stream, save_stream
 from tgscale.errors import RunError
+from tgscale.models.config import ModelConfig
 from tgscale.snapshot.config import SnapshotConfig
 from tgscale.snapshot.engine import SnapshotEngine
 from tgscale.snapshot.trainer import train_snapshots
@@ -32,6 +33,9 @@ STREAMS = {
     "pretrained": {"static__mode": "pretrained", "static__epochs": 1, "static__dim": 6, "static__gate": 0.5},
     "features": {"static__mode": "features"},
     "cotrained": {"static__mode": "cotrained"},
+    "jodie": {"static__mode": "none", "model": ModelConfig(name="jodie", dim=8)},
+    "apan": {"static__mode": "none", "model": ModelConfig(name="apan", dim=8)},
+    "tgat": {"static__mode": "none", "model": ModelConfig(name="tgat", dim=8)},
 }
 
 
@@ -42,6 +46,8 @@ def trained(folder, kind):
     preset = disttgl_config if kind != "default" else default_config
     changes = {"model__dim": 8, "train__epochs": 1, "train__batch_size": 30, "device": "cpu", "quiet": True}
     changes |= {"static__cache": folder / "cache", **STREAMS[kind]}
+    if "model" in changes:
+        del changes["model__dim"]
     train_stream(replace(preset(folder / "data", folder / "run"), **changes))
     return folder / "run"
 

@@ -149,7 +149,8 @@ def test_names():
 
 
 @pytest.mark.skipif(importlib.util.find_spec("mlflow") is None, reason="mlflow is not installed")
-def test_the_real_mlflow(tmp_path):
+def test_the_real_mlflow(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # of MLflow 3; a server or sqlite: would do as well
     from mlflow.tracking import MlflowClient
 
     uri = f"file:{tmp_path}/store"

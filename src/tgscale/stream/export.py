@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from tgscale.data.store import NODE_IDS, fingerprint
-from tgscale.models.tgn import TGN, TGNConfig
+from tgscale.models.config import ModelConfig
+from tgscale.models.stream_models import model_class
 from tgscale.nn.static_memory import StaticMemory, StaticTable
+from tgscale.stream.engine import typical_gap
 from tgscale.stream.predict.start import Base, make_engine, walk_to_end
 from tgscale.stream.trainer import load_config
 from tgscale.train.config_io import from_dict, to_dict
@@ -40,6 +42,8 @@ def export_stream(run: Path, out: Path, overwrite: bool = False, quiet: bool = F
     about = {
         "engine": "stream",
         "model": to_dict(config.model),
+        "scale": float(typical_gap(stream, engine.split)),
+        "neighbors": config.sampling.neighbors,
         "static": None if not isinstance(static, StaticTable) else {
             "shape": list(static.table.shape),
             "trained": static.trained,
@@ -65,11 +69,11 @@ def export_stream(run: Path, out: Path, overwrite: bool = False, quiet: bool = F
 
 def build(config: dict[str, Any]) -> nn.Module:
     """The untrained model of an exported configuration."""
-    model = from_dict(TGNConfig, config["model"], "config.json")
+    model = from_dict(ModelConfig, config["model"], "config.json")
     static = StaticMemory()
     if config["static"] is not None:
         kept = config["static"]
         table = torch.zeros(kept["shape"])
         gate = 0.0 if kept["gate"] else None
         static = StaticTable(table, model.dim, kept["trained"], project=kept["project"], gate=gate)
-    return TGN(model, config["data"]["edge_features"], static)
+    return model_class(model)(model, config["data"]["edge_features"], static, config["scale"], config["neighbors"])
