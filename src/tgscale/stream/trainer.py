@@ -300,8 +300,8 @@ class _Trainer:
         emulated = " (emulated)" if config.emulate is not None else ""
         threads = f", {config.threads} thread{'s' if config.threads > 1 else ''}" if engine.device.type == "cpu" else ""
         return (
-            f"training {config.model.name} on {engine.stream.name} ({schedule.num_events:,} of {engine.stream.num_events:,} events "
-            f"are for training), on {engine.device}{threads}, layout {config.run_layout}{emulated}: at most "
+            f"training {config.model.name} on {engine.stream.name} ({schedule.num_events:,} of "
+            f"{engine.stream.num_events:,} events are for training), on {engine.device}{threads}, layout {config.run_layout}{emulated}: at most "
             f"{config.train.epochs} epochs, {schedule.iterations:,} iterations of {schedule.batch_size:,} events per "
             f"trainer, into {config.run}"
         )
