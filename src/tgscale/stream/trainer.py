@@ -301,7 +301,8 @@ class _Trainer:
         threads = f", {config.threads} thread{'s' if config.threads > 1 else ''}" if engine.device.type == "cpu" else ""
         return (
             f"training {config.model.name} on {engine.stream.name} ({schedule.num_events:,} of "
-            f"{engine.stream.num_events:,} events are for training), on {engine.device}{threads}, layout {config.run_layout}{emulated}: at most "
+            f"{engine.stream.num_events:,} events are for training), on {engine.device}{threads}, "
+            f"layout {config.run_layout}{emulated}: at most "
             f"{config.train.epochs} epochs, {schedule.iterations:,} iterations of {schedule.batch_size:,} events per "
             f"trainer, into {config.run}"
         )
