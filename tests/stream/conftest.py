@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from tgscale.data.stream import EventStream
+from tgscale.graph.parallel import start_threads
 from tgscale.memory.local import LocalMemory, NoMemory
 from tgscale.stream.config import PRESETS, TrainConfig, replace
 from tgscale.stream.engine import StreamEngine
@@ -86,3 +87,13 @@ def train_alone(engine: StreamEngine) -> list[float]:
 @pytest.fixture
 def train():
     return train_alone
+
+
+@pytest.fixture
+def one_thread():
+    """One thread outside, as in a run with one: on AMD the number of threads chooses the BLAS, which rounds."""
+    before = torch.get_num_threads()
+    start_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -4,7 +4,6 @@ import numba
 import pytest
 import torch
 
-from tgscale.graph.parallel import start_threads
 from tgscale.stream import engine as engine_module
 from tgscale.stream.scoring import ScoreThreads, score_threads
 
@@ -13,16 +12,6 @@ from tgscale.stream.scoring import ScoreThreads, score_threads
 def two_threads():
     before = torch.get_num_threads()
     torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture
-def one_thread():
-    """One thread outside, as in a run with one: on AMD the number of threads chooses the BLAS, which rounds."""
-    before = torch.get_num_threads()
-    start_threads()
-    torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
 
