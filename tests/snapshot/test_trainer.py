@@ -99,4 +99,4 @@ def test_profile_writes_a_timeline(make_config):
     config = make_config(profile=True, train__epochs=1)
     train_snapshots(config)
     events = json.loads((config.run / module.TIMELINE).read_text())["traceEvents"]
-    assert {"forward", "backward", "optimizer"} <= {event["name"] for event in events}
+    assert {"graph", "nn", "backward", "optimizer"} <= {event["name"] for event in events}

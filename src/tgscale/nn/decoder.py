@@ -39,7 +39,9 @@ class LinkDecoder(nn.Module):
         hidden = self.source(h.index_select(0, source))[:, None] + candidate
         if self.pair is not None:
             assert pair_features is not None
-            hidden = hidden + self.pair(pair_features.to(h.dtype))
+            # In full precision, also under autocast: counts and times in eight bits would move the loss by a tenth.
+            with torch.autocast(h.device.type, enabled=False):
+                hidden = hidden + self.pair(pair_features.to(self.out.weight.dtype))
         return self.out(F.relu(hidden)).squeeze(-1)
 
 
