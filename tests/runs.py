@@ -43,7 +43,14 @@ class Launch:
         self._file = folder / f"{self._mark}.out"
         with open(self._file, "w") as file:
             self.process = subprocess.Popen(
-                command, cwd=folder, env={**os.environ, **env}, stdout=file, stderr=file, start_new_session=True
+                command,
+                cwd=folder,
+                env={**os.environ, **env},
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+                # Ctrl-C counts, even where these tests run in the background of a shell, which ignores it.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
         self._addresses: set[str] = set()
 
