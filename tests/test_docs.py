@@ -118,6 +118,50 @@ def test_every_module_named_in_the_reference_is_there():
         importlib.import_module(module)
 
 
+def shown() -> list[tuple[str, list[str] | None]]:
+    """Modules of the reference, and which of their members it shows; None for all."""
+    blocks = re.findall(
+        r"^::: ([\w.]+)\n(?:    options:\n      members: \[(.*?)\])?", (DOCS / "api.md").read_text(), re.M
+    )
+    return [(module, re.split(r",\s*", members) if members else None) for module, members in blocks]
+
+
+def test_each_module_stands_in_the_reference_once():
+    modules = [module for module, _ in shown()]
+    assert sorted({module for module in modules if modules.count(module) > 1}) == []
+
+
+@pytest.mark.parametrize(("module", "members"), shown(), ids=[module for module, _ in shown()])
+def test_what_the_reference_shows_has_docstrings(module, members):
+    """Without one, a function is left out of the page in silence. What engines call may leave it to its protocol."""
+    methods = module.split(".")[1] in ("data", "graph", "models", "nn")
+    tree = ast.parse(Path(importlib.import_module(module).__file__).read_text())
+    defined = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    chosen = [node for node in defined if not node.name.startswith("_") and (members is None or node.name in members)]
+    assert members is None or {node.name for node in chosen} == set(members)
+    assert [name for node in chosen for name in undocumented(node, methods)] == []
+
+
+def undocumented(node: ast.FunctionDef | ast.ClassDef, methods: bool) -> list[str]:
+    """Names of a function, or of a class and its public methods, that have no docstring; torch's own need none."""
+    missing = [] if ast.get_docstring(node) else [node.name]
+    autograd = isinstance(node, ast.ClassDef) and "torch.autograd.Function" in map(ast.unparse, node.bases)
+    if methods and isinstance(node, ast.ClassDef) and not autograd:
+        for method in node.body:
+            if isinstance(method, ast.FunctionDef) and not method.name.startswith("_") and method.name != "extra_repr":
+                setter = any(ast.unparse(each).endswith(".setter") for each in method.decorator_list)
+                missing += [] if setter else [f"{node.name}.{name}" for name in undocumented(method, methods)]
+    return missing
+
+
+def test_modules_that_examples_and_pages_import_stand_in_the_reference():
+    code = [block for page in PAGES for block in blocks(page, "python")]
+    files = (file for kind in ("py", "ipynb") for file in (ROOT / "examples").glob(f"**/*.{kind}"))
+    code += [file.read_text() for file in files]
+    named = {name for text in code for name in re.findall(r"^[\s\"]*from (tgscale\.[\w.]+) import", text, re.M)}
+    assert sorted(named - {module for module, _ in shown()} - {"tgscale.cli"}) == []
+
+
 def test_no_page_waits_for_a_figure():
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         assert "_PLACEHOLDER" not in page.read_text(), page.name

@@ -149,7 +149,7 @@ def build_tcsr(src: np.ndarray, dst: np.ndarray, num_nodes: int, empty: Empty = 
 
 
 def build_pair_index(src: np.ndarray, dst: np.ndarray, num_nodes: int) -> PairIndex:
-    """Build the pair index of events that are already in time order (row number = event id)."""
+    """Build the pair index of events ``[E]`` that are already in time order (row number = event id)."""
     return pair_index_of(build_tcsr(src, dst, num_nodes), src, dst)
 
 

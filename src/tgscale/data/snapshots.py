@@ -157,6 +157,7 @@ class SnapshotSequence:
 
     @property
     def num_steps(self) -> int:
+        """Number of steps ``T``."""
         return len(self.graph_of)
 
     @property

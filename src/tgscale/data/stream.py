@@ -99,6 +99,18 @@ class EventStream:
     ) -> EventStream:
         """Make a stream in memory. Events are sorted by time; events of equal time keep their order.
 
+        Args:
+            src, dst: node ids, ``[E]``, of any integer type.
+            time: ``[E]``, of any integer type, 0 or more, in ``time_unit``.
+            num_nodes: ``N``; one more than the highest id unless given.
+            edge_features: ``[E, F]``; becomes float32.
+            node_features: ``[N, G]``; becomes float32.
+            label: ``[E]``, integers.
+            edge_classes: ``[E, L]``, 0 or 1; becomes uint8.
+            node_label: ``[N]``, integers, -1 where it is not known; becomes int32.
+            num_sources: of a bipartite stream; see the attribute.
+            time_unit, name: see the attributes.
+
         Raises:
             DataError: empty input, columns of different length, ids out of range, negative or non-integer time,
                 features that are not finite.
@@ -152,6 +164,7 @@ class EventStream:
 
     @property
     def num_events(self) -> int:
+        """Number of events ``E``."""
         return len(self.src)
 
     @property
@@ -176,7 +189,7 @@ class EventStream:
 
     @cached_property
     def destinations(self) -> np.ndarray:
-        """The distinct destination nodes of the whole stream, sorted, int64."""
+        """The distinct destination nodes of the whole stream, sorted, int64 ``[number of them]``."""
         return np.flatnonzero(mark_nodes(self.num_nodes, self.dst))
 
     def split(self, val: float = 0.15, test: float = 0.15, by: str = "events") -> Split:

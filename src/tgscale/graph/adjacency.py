@@ -87,14 +87,17 @@ class Adjacency:
 
     @property
     def num_graphs(self) -> int:
+        """Number of graphs, G."""
         return len(self.indptr)
 
     @property
     def dtype(self) -> torch.dtype:
+        """Type of the weights."""
         return self.weight.dtype
 
     @property
     def device(self) -> torch.device:
+        """Where the tensors lie."""
         return self.weight.device
 
     @property
@@ -120,6 +123,7 @@ class Adjacency:
         return Adjacency(self.offsets, *transpose, *csr, self.num_cols, self.num_rows)
 
     def to(self, device: torch.device | str) -> Adjacency:
+        """The same matrices on a device."""
         return self._map(lambda x: x.to(device))
 
     def double(self) -> Adjacency:

@@ -47,9 +47,11 @@ class Edges:
 
     @property
     def num_bytes(self) -> int:
+        """What the tensors take."""
         return sum(x.nbytes for x in (self.src, self.dst, self.weight, self.type) if x is not None)
 
     def to(self, device: torch.device | str) -> Edges:
+        """The same edges on a device."""
         return self._map(lambda x: x.to(device))
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Edges:
@@ -74,9 +76,11 @@ class GraphDifference:
 
     @property
     def num_bytes(self) -> int:
+        """What the tensors take."""
         return self.added.num_bytes + self.deleted.nbytes
 
     def to(self, device: torch.device | str) -> GraphDifference:
+        """The same difference on a device."""
         return replace(self, added=self.added.to(device), deleted=self.deleted.to(device))
 
 

@@ -37,6 +37,7 @@ class Lists:
 
     @property
     def num_bytes(self) -> int:
+        """What the arrays take."""
         return self.start.nbytes + self.item.nbytes
 
 
@@ -68,6 +69,7 @@ class StateClasses:
 
     @property
     def num_rows(self) -> int:
+        """Rows that are computed, one per class."""
         return len(self.parent)
 
     @cached_property
@@ -101,6 +103,7 @@ class StateClasses:
 
     @property
     def num_bytes(self) -> int:
+        """What the arrays take."""
         arrays = (self.index, self.inputs, self.parent, self.weight, self.gathered_by[1])
         lists = (self.entries, self.members, self.children, self.gathered_by[0])
         return sum(each.nbytes for each in arrays) + sum(each.num_bytes for each in lists)

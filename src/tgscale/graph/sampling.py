@@ -146,7 +146,14 @@ class NeighborSampler:
         return hops
 
     def bound_at(self, time: Tensor, event: Tensor) -> Tensor:
-        """Number of events strictly before the time of each event, int64; 0 for padding (time 0, event -1)."""
+        """Number of events strictly before the time of each event.
+
+        Args:
+            time, event: ``[Q]`` int64; padding is time 0 and event -1.
+
+        Returns:
+            ``[Q]`` int64; 0 for padding.
+        """
         if self.backend == "tensor":
             return torch.searchsorted(self._index.time, time)
         return torch.from_numpy(event_bound(self.stream.time, time.numpy(), event.numpy()))

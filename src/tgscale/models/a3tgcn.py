@@ -32,6 +32,7 @@ class A3TGCN(SnapshotModel):
         self.attention = nn.Parameter(torch.rand(window))
 
     def forward(self, x: Tensor, at: AggregateAt) -> Tensor:
+        """The equations step by step, ``[w, N, F]`` -> ``[N, out_dim]``; see :meth:`SnapshotModel.forward`."""
         start = h = x.new_zeros(x.shape[1], self.out_dim)
         out = torch.zeros_like(start)
         for t, share in enumerate(torch.softmax(self.attention, dim=0)):
@@ -40,6 +41,7 @@ class A3TGCN(SnapshotModel):
         return out
 
     def program(self) -> Program:
+        """The same as operators."""
         p = Program()
         h, new = write_tgcn(p, "tgcn.", self.in_dim, self.out_dim)
         if not self.compat:  # a state that nothing updates stays 0

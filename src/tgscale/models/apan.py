@@ -26,17 +26,21 @@ class APAN(StreamModel):
 
     @classmethod
     def needs(cls, config: ModelConfig) -> Needs:
+        """No neighbors of roots; the past of each event's two ends, to whom mail goes."""
         return Needs(hops=0, past_of_ends=True)
 
     @classmethod
     def shape(cls, config: ModelConfig, neighbors: int) -> RowShape | None:
+        """An embedding ``[dim]`` and a mailbox ``[mails, dim]`` per node."""
         return RowShape(config.dim, config.dim, config.mails)
 
     @classmethod
     def nodes_written(cls, config: ModelConfig, batch_size: int, neighbors: int) -> int:
+        """Both ends of each event and their sampled neighbors."""
         return 2 * batch_size * (1 + neighbors)
 
     def build(self, static: StaticMemory) -> None:
+        """Attention over a mailbox with learned places, and an MLP of two layers."""
         config, dim = self.config, self.config.dim
         self.static = static
         self.edge = nn.Linear(self.edge_dim, dim, bias=False) if self.edge_dim else None
@@ -46,7 +50,10 @@ class APAN(StreamModel):
         self.mlp = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Dropout(config.dropout), nn.Linear(dim, dim))
 
     def update(self, rows: MemoryRows, event_time: Tensor, edge_features: Tensor) -> Tensor:
-        """z(t) = MLP(LayerNorm(z(t-) + attention(z(t-); M + P))) (eq. 1-5), M the mails and P their places."""
+        """z(t) = MLP(LayerNorm(z(t-) + attention(z(t-); M + P))) (eq. 1-5), ``[U, dim]``.
+
+        M are the mails, ``[U, mails, dim]``, and P their places.
+        """
         at = (rows.mail_event[:, 0] >= 0).nonzero().flatten()
         z, event = rows.memory[at], rows.mail_event[at]
         mails = rows.mail[at].unflatten(1, (self.config.mails, -1)) + self.position
@@ -72,7 +79,7 @@ class APAN(StreamModel):
         return z.index_select(0, block.roots).index_select(0, block.root_row)
 
     def after(self, rows: MemoryRows, memory: Tensor, ends: Ends, event_time: Tensor) -> tuple[Tensor, MemoryRows]:
-        """The new z of both ends, and the mailboxes of both ends and of their neighbors with the events' mail."""
+        """The new z of both ends, and the mailboxes of all that are mailed to: rows ``[W]`` and their state."""
         memory = memory.detach()
         receiver, place = self._deliveries(ends)
         own, count = torch.unique_consecutive(receiver, return_counts=True)

@@ -28,13 +28,16 @@ class DyRep(StreamModel):
 
     @classmethod
     def needs(cls, config: ModelConfig) -> Needs:
+        """No neighbors of roots; the past of each event's two ends."""
         return Needs(hops=0, past_of_ends=True)
 
     @classmethod
     def shape(cls, config: ModelConfig, neighbors: int) -> RowShape | None:
+        """A state ``[dim]`` and a mail ``[1 + neighbors, dim]`` per node."""
         return RowShape(config.dim, config.dim, 1 + neighbors)
 
     def build(self, static: StaticMemory) -> None:
+        """A cell, and attention over the other end's neighborhood."""
         config, dim = self.config, self.config.dim
         self.time = TimeEncoding(dim, learned=config.time_encoding == "learned")
         self.static = static
@@ -44,7 +47,7 @@ class DyRep(StreamModel):
         self.cell = nn.RNNCell(dim + self.edge_dim + dim, dim)
 
     def update(self, rows: MemoryRows, event_time: Tensor, edge_features: Tensor) -> Tensor:
-        """z_v(t) = tanh(W_struct h_u + W_rec z_v(t-) + W_t phi(t - t_v) + W_e e) (eq. 4; the paper has no e)."""
+        """z_v(t) = tanh(W_struct h_u + W_rec z_v(t-) + W_t phi(t - t_v) + W_e e) (eq. 4, plus e), ``[U, dim]``."""
         at = (rows.mail_event[:, 0] >= 0).nonzero().flatten()
         event, z = rows.mail_event[at], rows.mail[at].unflatten(1, (rows.mail_event.shape[1], -1))
         times, features = event_time[event.clamp(min=0)], edge_features[event.clamp(min=0)].to(z.dtype)
@@ -79,7 +82,7 @@ class DyRep(StreamModel):
         return z.index_select(0, block.roots).index_select(0, block.root_row)
 
     def after(self, rows: MemoryRows, memory: Tensor, ends: Ends, event_time: Tensor) -> tuple[Tensor, MemoryRows]:
-        """The new z of both ends, and for each the mail of its last event: the other end and its neighborhood."""
+        """The new z of both ends, and the mail of its last event (the other end, its neighborhood): rows ``[W]``."""
         assert ends.past_slot is not None
         assert ends.past_event is not None
         memory = memory.detach()

@@ -33,6 +33,7 @@ class EvolveGCN(SnapshotModel):
             self.scorer = nn.Parameter(nn.init.uniform_(torch.empty(in_dim), -(in_dim**-0.5), in_dim**-0.5))
 
     def forward(self, x: Tensor, at: AggregateAt) -> Tensor:
+        """The equations step by step, ``[w, N, F]`` -> ``[w, N, out_dim]``; see :meth:`SnapshotModel.forward`."""
         weight, outs = self.initial_weight, []
         for t in range(len(x)):
             seen = weight if self.variant == "O" else self._summary(x[t])[None]
@@ -47,6 +48,7 @@ class EvolveGCN(SnapshotModel):
         return x[index] * best[:, None]
 
     def program(self) -> Program:
+        """The same as operators."""
         p, hidden = Program(), self.out_dim
         x = p.input("x", self.in_dim)
         weight = p.state("weight", hidden, initial=pick(p.parameter("initial_weight", hidden), 0))

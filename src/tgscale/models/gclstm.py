@@ -33,6 +33,7 @@ class GCLSTM(SnapshotModel):
             setattr(self, f"b_{gate}", nn.Parameter(torch.zeros(1, hidden)))
 
     def forward(self, x: Tensor, at: AggregateAt) -> Tensor:
+        """The equations step by step, ``[w, N, F]`` -> ``[w, N, out_dim]``; see :meth:`SnapshotModel.forward`."""
         h = c = x.new_zeros(x.shape[1], self.out_dim)
         states = []
         for t in range(len(x)):
@@ -45,6 +46,7 @@ class GCLSTM(SnapshotModel):
         return torch.stack(states)
 
     def program(self) -> Program:
+        """The same as operators."""
         p = Program()
         x, h, c = p.input("x", self.in_dim), p.state("h", self.out_dim), p.state("c", self.out_dim)
 

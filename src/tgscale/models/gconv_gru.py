@@ -31,6 +31,7 @@ class GConvGRU(SnapshotModel):
             setattr(self, f"conv_h_{gate}", ChebyshevConv(hidden, hidden, order))
 
     def forward(self, x: Tensor, at: AggregateAt) -> Tensor:
+        """The equations step by step, ``[w, N, F]`` -> ``[w, N, out_dim]``; see :meth:`SnapshotModel.forward`."""
         h = x.new_zeros(x.shape[1], self.out_dim)
         states = []
         for t in range(len(x)):
@@ -44,6 +45,7 @@ class GConvGRU(SnapshotModel):
         return torch.stack(states)
 
     def program(self) -> Program:
+        """The same as operators."""
         p = Program()
         x, h = p.input("x", self.in_dim), p.state("h", self.out_dim)
 

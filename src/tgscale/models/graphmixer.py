@@ -47,9 +47,11 @@ class GraphMixer(StreamModel):
 
     @classmethod
     def shape(cls, config: ModelConfig, neighbors: int) -> RowShape | None:
+        """None: there is no memory."""
         return None
 
     def build(self, static: StaticMemory) -> None:
+        """The mixer over links, and a layer that joins its mean with what is static of the nodes."""
         config, dim = self.config, self.config.dim
         self.static = static
         self.time = TimeEncoding(dim)
@@ -83,6 +85,7 @@ class GraphMixer(StreamModel):
         return own + around.sum(1) / there.sum(1).clamp(min=1, max=k)
 
     def after(self, rows: MemoryRows, memory: Tensor, ends: Ends, event_time: Tensor) -> None:
+        """None: nothing is left behind."""
         return None
 
 

@@ -25,9 +25,11 @@ class JODIE(StreamModel):
 
     @classmethod
     def needs(cls, config: ModelConfig) -> Needs:
+        """No neighbors; the time since each root's last event."""
         return Needs(hops=0, elapsed=True)
 
     def build(self, static: StaticMemory) -> None:
+        """An RNN cell and the projection's weights."""
         config, self.static = self.config, static
         self.time = TimeEncoding(config.dim, learned=config.time_encoding == "learned")
         self.updater = MemoryUpdater(config.dim, self.edge_dim, self.time, "rnn")
@@ -36,12 +38,12 @@ class JODIE(StreamModel):
         self.register_buffer("gap", torch.tensor(self.time_scale))  # goes with the weights
 
     def update(self, rows: MemoryRows, event_time: Tensor, edge_features: Tensor) -> Tensor:
-        """u(t) = tanh(W_1 u(t-) + W_2 i(t-) + W_3 f + W_4 phi(delta_u)) (eq. 1), from the mail that the event left."""
+        """u(t) = tanh(W_1 u(t-) + W_2 i(t-) + W_3 f + W_4 phi(delta_u)) (eq. 1), from mail; ``[U, dim]``."""
         mail_dt = event_time[rows.mail_event.clamp(min=0)] - rows.memory_time
         return self.updater(rows.memory, rows.mail, mail_dt, edge_features, rows.mail_event)
 
     def embed(self, memory: Tensor, block: Block, edge_features: Tensor, elapsed: Tensor | None = None) -> Tensor:
-        """u^(t + delta) = (1 + W_p delta) * u(t) (eq. 2), delta = log(1 + elapsed / the stream's typical gap)."""
+        """u^(t + delta) = (1 + W_p delta) * u(t) (eq. 2), delta = log(1 + elapsed / typical gap); ``[R, dim]``."""
         z = self.with_static(memory, block.nodes).index_select(0, block.roots).index_select(0, block.root_row)
         if elapsed is None:
             return z

@@ -35,6 +35,7 @@ class MPNNLSTM(SnapshotModel):
         self._recurrent_1, self._recurrent_2 = nn.LSTM(2 * hidden, hidden), nn.LSTM(hidden, hidden)
 
     def forward(self, x: Tensor, at: AggregateAt) -> Tensor:
+        """The equations step by step, ``[w, N, F]`` -> ``[N, out_dim]``; see :meth:`SnapshotModel.forward`."""
         first = self._layer(x, at, self._convolution_1, self._batch_norm_1)
         second = self._layer(first, at, self._convolution_2, self._batch_norm_2)
         states, (h1, _) = self._recurrent_1(torch.cat([first, second], dim=2))
@@ -46,6 +47,7 @@ class MPNNLSTM(SnapshotModel):
         return F.dropout(norm(out.flatten(0, 1)).view_as(out), self.dropout, self.training)
 
     def program(self) -> Program:
+        """The same as operators."""
         p = Program()
         x = p.input("x", self.in_dim)
         first = self._write_layer(p, x, 1)

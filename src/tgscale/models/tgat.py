@@ -26,13 +26,16 @@ class TGAT(StreamModel):
 
     @classmethod
     def needs(cls, config: ModelConfig) -> Needs:
+        """A hop of sampled past per layer."""
         return Needs(hops=config.depth)
 
     @classmethod
     def shape(cls, config: ModelConfig, neighbors: int) -> RowShape | None:
+        """None: there is no memory."""
         return None
 
     def build(self, static: StaticMemory) -> None:
+        """Attention layers, one per hop."""
         config, dim = self.config, self.config.dim
         self.static = static
         self.time = TimeEncoding(dim, learned=config.time_encoding == "learned")
@@ -54,4 +57,5 @@ class TGAT(StreamModel):
     def after(
         self, rows: MemoryRows, memory: Tensor, ends: Ends, event_time: Tensor
     ) -> tuple[Tensor, MemoryRows] | None:
+        """None: nothing is left behind."""
         return None

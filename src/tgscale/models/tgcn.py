@@ -34,6 +34,7 @@ class TGCN(SnapshotModel):
         return z * h + (1 - z) * n
 
     def forward(self, x: Tensor, at: AggregateAt) -> Tensor:
+        """The equations step by step, ``[w, N, F]`` -> ``[w, N, out_dim]``; see :meth:`SnapshotModel.forward`."""
         h = x.new_zeros(x.shape[1], self.out_dim)
         states = []
         for t in range(len(x)):
@@ -42,6 +43,7 @@ class TGCN(SnapshotModel):
         return torch.stack(states)
 
     def program(self) -> Program:
+        """The same as operators."""
         p = Program()
         h, new = write_tgcn(p, "", self.in_dim, self.out_dim)
         p.update(h, new)

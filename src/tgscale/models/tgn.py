@@ -26,6 +26,7 @@ class TGN(StreamModel):
     fixed_shapes = True
 
     def build(self, static: StaticMemory) -> None:
+        """The memory updater and one layer of attention."""
         config, edge_dim = self.config, self.edge_dim
         self.time = TimeEncoding(config.dim, learned=config.time_encoding == "learned")
         self.updater = MemoryUpdater(config.dim, edge_dim, self.time, config.updater)

@@ -93,7 +93,7 @@ class TemporalAttention(nn.Module):
         return self._finish(F.linear(value, w_value), own_part, block.root_row)
 
     def reference(self, z: Tensor, block: Block, edge_features: Tensor, keep: Tensor | None = None) -> Tensor:
-        """The same, in the order in which the equations are written. Slow; for tests."""
+        """The same, ``[R, out_dim]``, in the order in which the equations are written. Slow; for tests."""
         own = z[block.roots]
         query = self._query(own)[block.root_row]  # [R, H, dim / H]
         phi = self.time(block.dt)

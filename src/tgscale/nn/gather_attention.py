@@ -340,7 +340,7 @@ def _round_up(width: int) -> int:
 
 
 def padded_phase(x: Tensor) -> np.ndarray:
-    """Frequencies or phases in float64, padded as the kernels want them."""
+    """Frequencies or phases ``[D]`` in float64, padded as the kernels want them."""
     padded = np.zeros(_round_up(len(x)))
     padded[: len(x)] = x.detach().double().numpy()
     return padded
@@ -359,7 +359,11 @@ def gather_attention_reference(
     keep: Tensor | None,
     slope: float,
 ) -> Tensor:
-    """The same in plain tensor operations, on any device: the definition that the kernels are tested against."""
+    """The same in plain tensor operations, on any device: the definition that the kernels are tested against.
+
+    Returns:
+        As :func:`gather_attention`, with the same arguments.
+    """
     valid = event >= 0
     phi = time_encoding(dt, omega, bias)
     ones = torch.ones_like(phi[..., :1])

@@ -188,7 +188,7 @@ class _LSTMScan(torch.autograd.Function):
 
 
 def state(given: Tensor | None, gates: Tensor, channels: int) -> Tensor:
-    """A state as kernels take it: no rows stand for zeros."""
+    """A state ``[N, channels]`` as kernels take it: no rows stand for zeros."""
     return gates.new_empty(0, channels) if given is None else given.contiguous()
 
 
@@ -204,15 +204,26 @@ def _run(serial: Callable, parallel: Callable, steps: int, num_nodes: int, *tens
 
 
 def has_kernel(gates: Tensor) -> bool:
+    """Whether the CPU kernels take gates of this device, type and size."""
     return gates.device.type == "cpu" and gates.dtype in (torch.float32, torch.float64) and gates.numel() > 0
 
 
 def gate_sizes(gates: Tensor, per_channel: int) -> tuple[int, int, int]:
+    """Steps, nodes and channels of gates ``[w, N, per_channel * C]``.
+
+    Raises:
+        ConfigError: of another shape.
+    """
     if gates.ndim != 3 or gates.shape[2] % per_channel:
         raise ConfigError(f"gates are {list(gates.shape)}: expected [steps, nodes, {per_channel} * channels].")
     return gates.shape[0], gates.shape[1], gates.shape[2] // per_channel
 
 
 def expect(name: str, x: Tensor | None, shape: tuple[int, ...]) -> None:
+    """Refuse a tensor of another shape; None is none.
+
+    Raises:
+        ConfigError: as said.
+    """
     if x is not None and tuple(x.shape) != shape:
         raise ConfigError(f"{name} is {list(x.shape)}, expected {list(shape)} as gates have it.")

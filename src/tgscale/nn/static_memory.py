@@ -47,6 +47,7 @@ class StaticTable(StaticMemory):
         self.gate = None if gate is None else nn.Parameter(torch.tensor(float(gate)))
 
     def forward(self, nodes: Tensor) -> Tensor:
+        """Vector of each node, int64 ``[U]`` -> ``[U, dim]``."""
         x = F.embedding(nodes, self.table, sparse=self.trained)
         if self.project is not None:
             x = self.project(x)

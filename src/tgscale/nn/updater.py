@@ -60,7 +60,7 @@ class MemoryUpdater(nn.Module):
     def masked(
         self, memory: Tensor, mail: Tensor, mail_dt: Tensor, edge_features: Tensor, mail_event: Tensor
     ) -> Tensor:
-        """The same for a GPU, where counting the rows would wait for the device: compute all, keep those with mail."""
+        """The same, ``[U, dim]``, for a GPU, where counting would wait: compute all, keep those with mail."""
         x = torch.cat([mail, edge_features[mail_event.clamp(min=0)].to(mail.dtype), self.time(mail_dt)], dim=1)
         return torch.where((mail_event >= 0)[:, None], self._step(x, memory), memory)
 
