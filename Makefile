@@ -86,7 +86,7 @@ real-streams:
 lock: ## Write constraints.txt anew, with the newest versions.
 	rm -rf build/lock
 	$(PYTHON) -m venv build/lock
-	build/lock/bin/pip install '.[dev,docs,formats,peers]'
+	build/lock/bin/pip install '.[dev,docs,formats,peers,mlflow,wandb]'
 	head -1 constraints.txt > build/constraints.txt
 	build/lock/bin/pip freeze --exclude tgscale --exclude triton | sed 's/+.*//' >> build/constraints.txt
 	mv build/constraints.txt constraints.txt

@@ -150,7 +150,7 @@ def test_bipartite_dense_ids_need_no_mapping(tmp_path):
     table = {"src": [0, 1], "dst": [0, 0], "time": [0, 1]}
     import_events(write_parquet(tmp_path / "e.parquet", table), tmp_path / "store", bipartite=True)
     assert not (tmp_path / "store" / "node_ids.parquet").exists()
-    assert lookup_nodes(tmp_path / "store", [0, 1], side="dst").tolist() == [2, -1]
+    assert lookup_nodes(tmp_path / "store", [0, 1, "x"], side="dst").tolist() == [2, -1, -1]
 
 
 def test_bipartite_with_text_on_one_side(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from tgscale.data import store
 from tgscale.data.index import build_pair_index, build_tcsr
-from tgscale.data.store import lookup_nodes, open_stream, save_stream, writing
+from tgscale.data.store import lookup_nodes, open_stream, save_stream, source_ids, writing
 from tgscale.data.stream import EventStream, Split
 from tgscale.errors import StoreError
 
@@ -154,6 +154,18 @@ def test_a_target_that_cannot_be_made(tmp_path):
 def test_ids_of_a_stream_whose_ids_were_dense(tmp_path):
     save_stream(make_stream(), tmp_path / "toy")
     assert lookup_nodes(tmp_path / "toy", [3, "4", "x", -1, 25]).tolist() == [3, 4, -1, -1, -1]
+
+
+def test_ids_of_a_bipartite_stream_from_memory_are_its_nodes(tmp_path):
+    """Its destinations stand after its sources already: nothing moves them once more."""
+    stream = EventStream.from_arrays([0, 1, 0], [2, 3, 4], [0, 1, 2], num_nodes=5, num_sources=2)
+    save_stream(stream, tmp_path / "toy")
+    assert source_ids(tmp_path / "toy") is None
+    for side in ("src", "dst"):
+        nodes = np.unique(getattr(stream, side))
+        assert lookup_nodes(tmp_path / "toy", nodes.tolist(), side).tolist() == nodes.tolist()
+    assert lookup_nodes(tmp_path / "toy", [0, 1, 5, -1, "x"], "dst").tolist() == [-1] * 5
+    assert lookup_nodes(tmp_path / "toy", [2, 4], "src").tolist() == [-1, -1]
 
 
 def test_large_columns_are_read_a_page_at_a_time(tmp_path, monkeypatch):

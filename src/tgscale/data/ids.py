@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from tgscale.data.formats.source import sql_text
 from tgscale.data.problems import Dropped
-from tgscale.data.store import NODE_IDS, read_meta
+from tgscale.data.store import NODE_IDS, destinations_shifted, read_meta
 from tgscale.errors import DataError
 
 SIDES = ("src", "dst")
@@ -29,8 +29,7 @@ class NodeIds:
     def __init__(self, data: Path, nodes: int | None = None, table: Path | None = None) -> None:
         self.meta = meta = read_meta(data)
         self.nodes, self.table = nodes or meta["nodes"], table or data / NODE_IDS
-        made_here = (meta.get("source") or {}).get("format") in ("memory", "appended")
-        self.rule = "plain" if made_here or meta["num_sources"] is None else "shifted"
+        self.rule = "shifted" if destinations_shifted(meta) else "plain"
         self.kind = "int"
         self.has_side = False
         if self.table.exists():

@@ -31,8 +31,8 @@ from tgscale.data.stream import EventStream, Split
 from tgscale.errors import StoreError
 
 __all__ = [
-    "CHUNK_BYTES", "META", "NODE_IDS", "StoreWriter", "check_target", "disk_full", "fingerprint", "kind_of",
-    "lookup_nodes", "open_stream", "read_meta", "save_stream", "source_ids", "writing",
+    "CHUNK_BYTES", "META", "NODE_IDS", "StoreWriter", "check_target", "destinations_shifted", "disk_full",
+    "fingerprint", "kind_of", "lookup_nodes", "open_stream", "read_meta", "save_stream", "source_ids", "writing",
 ]  # fmt: skip
 
 NODE_IDS = "node_ids.parquet"
@@ -42,6 +42,8 @@ OPTIONAL = ("label", "edge_classes", "node_label", "edge_features", "node_featur
 READ_AT_RANDOM = {*INDEX_COLUMNS, "time", "edge_features", "node_features"}
 # Smaller columns keep the system's read-ahead, which soon has them in memory as a whole.
 LARGE_COLUMN = 256 << 20
+MADE_HERE = ("memory", "appended")
+"""Formats of streams that no import has numbered."""
 META_KEYS = {"name", "events", "nodes", "time_unit", "num_sources", "source_split"}
 
 
@@ -130,7 +132,8 @@ def lookup_nodes(path: str | Path, ids: list[Any], side: str | None = None) -> n
     Args:
         path: the data directory.
         ids: ids as they stood in the source, integers or strings.
-        side: ``"src"`` or ``"dst"``; needed for a bipartite stream, whose two id spaces are apart.
+        side: ``"src"`` or ``"dst"``; needed for a bipartite stream, whose two id spaces are apart. Of a stream that was
+            saved from memory an id is the node's number, and an id of the other side is one that is not there.
 
     Returns:
         int64, shape ``[len(ids)]``; -1 for an id that the source did not have.
@@ -141,8 +144,9 @@ def lookup_nodes(path: str | Path, ids: list[Any], side: str | None = None) -> n
     meta = read_meta(path)
     first, last = _side_range(path, meta, side)
     if NODE_IDS not in meta["files"]:
-        # The source's ids were dense already; a bipartite stream only moved its destinations up by num_sources.
-        nodes = np.array([int(i) if str(i).isdecimal() else -1 for i in ids], np.int64) + first
+        nodes = np.array([int(i) if str(i).isdecimal() else -1 for i in ids], np.int64)
+        if destinations_shifted(meta):
+            nodes = np.where(nodes < 0, -1, nodes + first)
         return np.where((nodes >= first) & (nodes < last), nodes, -1)
     with duckdb.connect() as db:
         rows = db.execute(
@@ -157,13 +161,26 @@ def lookup_nodes(path: str | Path, ids: list[Any], side: str | None = None) -> n
 def source_ids(path: str | Path) -> np.ndarray | None:
     """The id that each node had in the source, ``[N]``, int64 or text; None where they were dense.
 
-    (Dense ids are the nodes themselves, but for a bipartite stream's destinations, which begin at ``num_sources``.)
+    (Dense ids are the nodes themselves, but for destinations that :func:`destinations_shifted` tells of.)
     """
     if NODE_IDS not in read_meta(path)["files"]:
         return None
     with duckdb.connect() as db:
         column = db.execute("SELECT id FROM read_parquet($file) ORDER BY node", {"file": str(Path(path) / NODE_IDS)})
         return column.fetchnumpy()["id"]
+
+
+def destinations_shifted(meta: dict[str, Any]) -> bool:
+    """Whether dense ids of destinations were moved up by ``num_sources`` as they were imported.
+
+    An import does so to the destinations of a bipartite source, which have ids of their own. A stream that was made in
+    memory has one number per node already, and is saved as it is.
+
+    Args:
+        meta: what :func:`read_meta` gave, of a directory without a table of ids.
+    """
+    made_here = (meta.get("source") or {}).get("format") in MADE_HERE
+    return meta["num_sources"] is not None and not made_here
 
 
 def _side_range(path: str | Path, meta: dict[str, Any], side: str | None) -> tuple[int, int]:

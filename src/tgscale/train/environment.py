@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import datetime
 import os
@@ -78,6 +79,40 @@ def keep_freed_memory() -> bool:
         return False
     most, largest, pad = -4, -1, -2  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD
     return bool(mallopt(most, 0) and mallopt(largest, 2**31 - 1) and mallopt(pad, 64 << 20))
+
+
+class FreedMemory:
+    """Gives freed memory back to the system when there is much of it.
+
+    glibc does so by itself at the end of its heap alone. Where large blocks of ever other sizes come and go between
+    small ones that stay, the holes do not fit the next blocks, and the heap grows although no more of it is used.
+    Where the system or the C library is another one, nothing is done.
+
+    Args:
+        slack: bytes by which the process may grow before freed pages are given back.
+    """
+
+    def __init__(self, slack: int = 128 << 20) -> None:
+        self._slack = slack
+        self._trim = None
+        with contextlib.suppress(OSError, AttributeError):  # another C library
+            self._trim = ctypes.CDLL(None).malloc_trim
+        self._least = _private_bytes()
+
+    def check(self) -> None:
+        """Look at the size of the process (some microseconds), and give pages back if it has grown too much."""
+        if self._trim is not None and _private_bytes() > self._least + self._slack:
+            self._trim(ctypes.c_size_t(0))
+            self._least = _private_bytes()
+
+
+def _private_bytes() -> int:
+    """Main memory of this process without pages of files, in bytes; 0 where the system does not say."""
+    try:
+        resident, shared = Path("/proc/self/statm").read_text().split()[1:3]
+    except OSError:
+        return 0
+    return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
 
 
 def peak_memory_bytes() -> int:

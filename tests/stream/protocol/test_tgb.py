@@ -12,7 +12,7 @@ import torch
 
 from tgscale import open_stream
 from tgscale.data.plain_pickle import load_plain_pickle
-from tgscale.data.store import save_stream
+from tgscale.data.store import save_stream, writing
 from tgscale.data.stream import EventStream
 from tgscale.errors import ConfigError, DataError
 from tgscale.stream.protocol import PROTOCOLS
@@ -112,11 +112,19 @@ def test_their_generator_draws_as_ours_does():
         assert len(drawn) == known + min(8 - known, len(free))
 
 
-def test_ids_of_the_source_are_translated(tmp_path):
+@pytest.mark.parametrize("shift", [0, 6], ids=["from-memory", "imported"])
+def test_ids_of_the_source_are_translated(tmp_path, shift):
+    """Imported: sources and destinations had ids from 0 each. From memory: an id is the node's number."""
     stream = tiny()
-    shifted = EventStream.from_arrays(stream.src, stream.dst, stream.time, num_nodes=18, num_sources=6)
-    save_stream(shifted, tmp_path / "data")  # as imported with sources and destinations from 0 each
-    table = {(s, d - 6, t): lists - 6 for (s, d, t), lists in load_plain_pickle(HERE / "tiny_val_ns.pkl").items()}
+    with writing(tmp_path / "data") as writer:
+        for name in ("src", "dst", "time"):
+            writer.create(name, np.int64, (stream.num_events,))
+            writer.append(name, getattr(stream, name))
+        writer.write_indices(18)
+        about = {"name": "tiny", "num_nodes": 18, "time_unit": "s", "num_sources": 6, "source_split": None}
+        writer.commit(**about, source={"format": "csv" if shift else "memory"})
+    given = load_plain_pickle(HERE / "tiny_val_ns.pkl").items()
+    table = {(s, d - shift, t): lists - shift for (s, d, t), lists in given}
     (tmp_path / "x_val_ns_v2.pkl").write_bytes(pickle.dumps(table))
     split = stream.split(0.15, 0.15, by="times")
     events = torch.arange(split.train, split.val)

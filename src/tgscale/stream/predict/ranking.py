@@ -22,7 +22,7 @@ from tgscale.stream.predict.walk import Step
 from tgscale.stream.protocol.negatives import Drawn
 from tgscale.train.metrics import optimistic_ranks, tie_aware_ranks
 
-PAIRS = 1 << 14
+PAIRS = 1 << 13
 """Pairs of a source and a candidate that are scored at once."""
 
 

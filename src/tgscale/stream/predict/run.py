@@ -34,7 +34,7 @@ from tgscale.stream.predict.walk import Step, steps_of_events, steps_of_queries
 from tgscale.stream.scoring import ScoreThreads, score_threads
 from tgscale.stream.trainer import load_config
 from tgscale.train.checkpoint import Checkpointer
-from tgscale.train.environment import find_device, peak_memory_bytes, set_threads
+from tgscale.train.environment import FreedMemory, find_device, peak_memory_bytes, set_threads
 from tgscale.train.progress import Progress
 from tgscale.train.run_start import BEST, check_data, load_best
 from tgscale.train.rundir import RunDirectory
@@ -240,6 +240,7 @@ class _Predictions:
         self.saved = Checkpointer(folder / CHECKPOINTS, keep=2)
         self.begins: list[int] = []
         self.at = 0
+        self.freed = FreedMemory()
 
     def finish(self) -> dict[str, Any]:
         """Go on from the last save to the end, and write the file."""
@@ -282,6 +283,7 @@ class _Predictions:
             scored = self.choice.take(pieces.pop(number), logits)
             if scored is not None:
                 columns.append(scored)
+            self.freed.check()
 
         with ScoreThreads(engine.builder, score_threads(engine.device), take) as threads:
             for number, (item, batch) in enumerate(threads.batches(order, build)):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tgscale.data.plain_pickle import load_plain_pickle
-from tgscale.data.store import lookup_nodes, source_ids
+from tgscale.data.store import destinations_shifted, lookup_nodes, read_meta, source_ids
 from tgscale.data.stream import EventStream
 from tgscale.errors import ConfigError, DataError
 from tgscale.stream.protocol.negatives import Drawn, Negatives
@@ -109,7 +109,8 @@ def _source_ids(stream: EventStream, first: int, last: int) -> tuple[list[int], 
         return src.tolist(), dst.tolist()
     ids = source_ids(stream.path)
     if ids is None:
-        return src.tolist(), (dst - (stream.num_sources or 0)).tolist()
+        shift = stream.num_sources if destinations_shifted(read_meta(stream.path)) else 0
+        return src.tolist(), (dst - (shift or 0)).tolist()
     try:
         ids = ids.astype(np.int64)
     except ValueError:
