@@ -164,9 +164,9 @@ def test_a_run_is_validated_and_tested_on_files(make_config, make_stream, tmp_pa
     (tmp_path / "ns").mkdir()
     rng = np.random.default_rng(0)
     for part in ("val", "test"):
-        # Sources and destinations of the data have ids of their own, from 0 each.
-        columns = [column[slice(*split.range(part))] for column in (stream.src, stream.dst - 15, stream.time)]
-        table = {key: rng.permutation(15)[: rng.integers(9, 12)] for key in zip(*columns, strict=True)}
+        # The stream was made in memory: an id is the node's number, and destinations are those from 15 on.
+        columns = [column[slice(*split.range(part))] for column in (stream.src, stream.dst, stream.time)]
+        table = {key: 15 + rng.permutation(15)[: rng.integers(9, 12)] for key in zip(*columns, strict=True)}
         (tmp_path / "ns" / f"some_{part}_ns.pkl").write_bytes(pickle.dumps(table))
     config = make_config(data=tmp_path / "data", run=tmp_path / "run", train__epochs=1)
     config = replace(config, eval__protocol="tgb", eval__split="times", eval__negatives_from=Path("ns"))
