@@ -30,7 +30,7 @@ from tgscale.stream.engine import StreamEngine
 from tgscale.train.metrics import reciprocal_ranks
 
 EPOCHS = {
-    "wikipedia": 3,
+    "wikipedia": 6,
     "collegemsg": 6,
     "email_eu": 1,
     "mathoverflow": 1,
@@ -40,7 +40,7 @@ EPOCHS = {
     "primaryschool": 1,
     "tkg_gdelt": 1,
 }
-OPTIONS = {"wikipedia": ["--train.lr", "0.003", "--train.negatives", "3"]}
+OPTIONS = {"wikipedia": ["--train.lr", "0.002", "--train.negatives", "5"]}
 """Beside the defaults."""
 RULES = ("edgebank", "edgebank_window", "recency", "popularity")
 ABLATED = ("wikipedia", "collegemsg", "email_eu", "mathoverflow")
