@@ -11,8 +11,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 
+from tgscale import cli
 from tgscale.stream.trainer import load_config
 from tgscale.train import checkpoint
 from tgscale.train.checkpoint import Checkpointer
@@ -26,6 +28,27 @@ TGSCALE = [sys.executable, "-m", "tgscale"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 CLOCKS = {"seconds", "seconds_per_sweep", "events_per_second", "val_seconds", "processes", "environment"}
 CLOCKS |= {"peak_memory_bytes", "peak_cuda_memory_bytes"}
+
+
+def run_here(monkeypatch: pytest.MonkeyPatch, *argv: str) -> int:
+    """Run a command in this process; its exit code."""
+    monkeypatch.setattr(sys, "argv", ["tgscale", *argv])
+    try:
+        cli.main()
+    except SystemExit as stop:
+        return stop.code or 0
+    return 0
+
+
+def same(a, b) -> bool:
+    """Whether states are equal to the last bit: tensors, and what holds them."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    return a == b
 
 
 class Launch:

@@ -2,11 +2,10 @@
 
 import os
 import signal
-import sys
+from functools import partial
 
 import pytest
 
-from tgscale import cli
 from tgscale.data.generate import generate_stream
 from tgscale.data.snapshot_generate import generate_snapshots
 from tgscale.data.snapshot_store import save_snapshots
@@ -14,7 +13,7 @@ from tgscale.data.store import save_stream
 from tgscale.snapshot.loop import SnapshotLoop
 from tgscale.stream.loop import TrainingLoop
 
-from ..runs import TGSCALE, Launch, differences, lines_of, result_of
+from ..runs import TGSCALE, Launch, differences, lines_of, result_of, run_here
 
 STREAM = ["--train.epochs", "3", "--model.dim", "8", "--train.batch-size", "20", "--train.patience", "0"]
 SNAPSHOTS = [
@@ -50,15 +49,7 @@ def tgscale(monkeypatch, folder):
     for name in ("WORLD_SIZE", "RANK"):
         monkeypatch.delenv(name, raising=False)
 
-    def run(*argv):
-        monkeypatch.setattr(sys, "argv", ["tgscale", *argv])
-        try:
-            cli.main()
-        except SystemExit as stop:
-            return stop.code or 0
-        return 0
-
-    return run
+    return partial(run_here, monkeypatch)
 
 
 def words(kind, run):

@@ -1,11 +1,10 @@
 """Starting several processes: what is refused before that, who starts how many, and what is said once."""
 
 import dataclasses
-import sys
+from functools import partial
 
 import pytest
 
-from tgscale import cli
 from tgscale.cli import train as train_command
 from tgscale.cli.engines import STREAM
 from tgscale.data.generate import generate_stream
@@ -17,7 +16,7 @@ from tgscale.train import launcher
 from tgscale.train.config_io import to_dict
 from tgscale.train.rundir import RunDirectory
 
-from ..runs import OPTIONS, TGSCALE, TORCHRUN, Launch
+from ..runs import OPTIONS, TGSCALE, TORCHRUN, Launch, run_here
 
 SMALL = ["--train.epochs", "1", "--model.dim", "8", "--device", "cpu"]
 
@@ -34,16 +33,7 @@ def data(tmp_path, monkeypatch):
 @pytest.fixture
 def tgscale(monkeypatch, data):
     """Runs a command in this process; its exit code."""
-
-    def run(*argv):
-        monkeypatch.setattr(sys, "argv", ["tgscale", *argv])
-        try:
-            cli.main()
-        except SystemExit as stop:
-            return stop.code or 0
-        return 0
-
-    return run
+    return partial(run_here, monkeypatch)
 
 
 @pytest.fixture

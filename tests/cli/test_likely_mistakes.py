@@ -1,11 +1,11 @@
 """What a new user gets wrong first: each is answered before any work, in words that say what to type instead."""
 
 import os
-import sys
+from functools import partial
 
 import pytest
 
-from tgscale import cli
+from tests.runs import run_here
 from tgscale.data.generate import generate_stream
 from tgscale.data.snapshot_generate import generate_snapshots
 from tgscale.data.snapshot_store import save_snapshots
@@ -33,15 +33,7 @@ def tgscale(monkeypatch, folder):
     for name in ("WORLD_SIZE", "RANK"):
         monkeypatch.delenv(name, raising=False)
 
-    def run(*argv):
-        monkeypatch.setattr(sys, "argv", ["tgscale", *argv])
-        try:
-            cli.main()
-        except SystemExit as stop:
-            return stop.code or 0
-        return 0
-
-    return run
+    return partial(run_here, monkeypatch)
 
 
 TRAIN = ("train", "--run", "new")

@@ -1,20 +1,19 @@
 """`tgscale predict` as a user runs it."""
 
 import json
-import sys
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tgscale import cli
 from tgscale.data.generate import generate_stream
 from tgscale.data.store import save_stream
 from tgscale.stream.config import default_config, replace
 from tgscale.stream.trainer import train_stream
 
-from ..runs import TGSCALE, Launch
+from ..runs import TGSCALE, Launch, run_here
 
 EVENTS = 2000
 
@@ -39,15 +38,7 @@ def tgscale(monkeypatch, folder):
     """Runs a command in this process; its exit code."""
     monkeypatch.chdir(folder)
 
-    def run(*argv):
-        monkeypatch.setattr(sys, "argv", ["tgscale", *argv])
-        try:
-            cli.main()
-        except SystemExit as stop:
-            return stop.code or 0
-        return 0
-
-    return run
+    return partial(run_here, monkeypatch)
 
 
 def test_words_and_json(tgscale, capsys, tmp_path):

@@ -1,10 +1,9 @@
 import json
-import sys
 
 import pytest
 import yaml
 
-from tgscale import cli
+from tests.runs import run_here
 from tgscale.errors import RunError
 
 
@@ -19,12 +18,7 @@ def run(tmp_path, monkeypatch):
 
 def report(monkeypatch, *argv):
     """Exit code of `tgscale report`."""
-    monkeypatch.setattr(sys, "argv", ["tgscale", "report", *argv])
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return stop.code or 0
-    return 0
+    return run_here(monkeypatch, "report", *argv)
 
 
 def test_of_one_run_it_lies_in_the_run(monkeypatch, run, tmp_path, capsys):

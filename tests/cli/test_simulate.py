@@ -1,10 +1,9 @@
 import json
-import sys
 
 import numpy as np
 import pytest
 
-from tgscale import cli
+from tests.runs import run_here
 from tgscale.data.generate import generate_stream
 from tgscale.data.snapshot_store import save_snapshots
 from tgscale.data.snapshots import SnapshotSequence
@@ -22,13 +21,8 @@ def data(tmp_path, monkeypatch):
 
 def run(monkeypatch, *argv):
     """Exit code of `tgscale simulate`."""
-    monkeypatch.setattr(sys, "argv", ["tgscale", "simulate", *argv])
     monkeypatch.setenv("COLUMNS", "150")
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return stop.code or 0
-    return 0
+    return run_here(monkeypatch, "simulate", *argv)
 
 
 def test_prints_the_rows_and_what_they_rest_on(monkeypatch, data, capsys):

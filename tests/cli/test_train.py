@@ -1,10 +1,9 @@
 import dataclasses
 import json
-import sys
 
 import pytest
 
-from tgscale import cli
+from tests.runs import run_here
 from tgscale.cli import train as train_command
 from tgscale.cli.engines import STREAM
 from tgscale.cli.train import read_config
@@ -22,18 +21,8 @@ def data(tmp_path, monkeypatch):
     return "data"
 
 
-def run(monkeypatch, *argv):
-    """Exit code of a command."""
-    monkeypatch.setattr(sys, "argv", ["tgscale", *argv])
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return stop.code or 0
-    return 0
-
-
 def test_train_prints_a_table_and_where_everything_lies(monkeypatch, data, capsys, tmp_path):
-    assert run(monkeypatch, "train", "--data", data, "--run", "runs/a", *SMALL) == 0
+    assert run_here(monkeypatch, "train", "--data", data, "--run", "runs/a", *SMALL) == 0
     out = capsys.readouterr().out
     for word in ("tgn", "edgebank", "recency", "runs/a/result.json", "600 events"):
         assert word in out
@@ -43,10 +32,10 @@ def test_train_prints_a_table_and_where_everything_lies(monkeypatch, data, capsy
 
 @pytest.mark.parametrize("words", [["--model", "jodie"], ["--model=jodie"], ["--model.name", "jodie"]])
 def test_a_model_is_chosen_by_its_name(monkeypatch, data, capsys, tmp_path, words):
-    assert run(monkeypatch, "train", "--data", data, "--run", "a", *words, *SMALL) == 0
+    assert run_here(monkeypatch, "train", "--data", data, "--run", "a", *words, *SMALL) == 0
     assert "jodie" in capsys.readouterr().out
     assert json.loads((tmp_path / "a" / "result.json").read_text())["model"] == "jodie"
-    assert run(monkeypatch, "evaluate", "a", "--quiet") == 0
+    assert run_here(monkeypatch, "evaluate", "a", "--quiet") == 0
     assert "jodie" in capsys.readouterr().out
 
 
@@ -65,18 +54,18 @@ def test_a_model_may_stand_in_a_file_and_brings_its_sampling(tmp_path):
 
 
 def test_evaluate_prints_json(monkeypatch, data, capsys):
-    run(monkeypatch, "train", "--data", data, "--run", "a", "--quiet", *SMALL)
+    run_here(monkeypatch, "train", "--data", data, "--run", "a", "--quiet", *SMALL)
     assert capsys.readouterr().out == ""
-    assert run(monkeypatch, "evaluate", "a", "--split", "val", "--protocol", "ap", "--json") == 0
+    assert run_here(monkeypatch, "evaluate", "a", "--split", "val", "--protocol", "ap", "--json") == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["split"] == "val"
     assert printed["protocol"]["negatives"] == 1
     assert printed["baselines"]["recency"]["mrr_new_nodes"] is not None
     options = ("--protocol", "ap-dyglib", "--negatives", "historical", "--batch-size", "30", "--seed", "4")
-    assert run(monkeypatch, "evaluate", "a", *options, "--json") == 0
+    assert run_here(monkeypatch, "evaluate", "a", *options, "--json") == 0
     protocol = json.loads(capsys.readouterr().out)["protocol"]
     assert [protocol[key] for key in ("name", "draw", "batch_size", "seed")] == ["ap-dyglib", "historical", 30, 4]
-    assert run(monkeypatch, "evaluate", "a", "--protocol", "tgb", "--negatives-per-event", "12", "--quiet") == 0
+    assert run_here(monkeypatch, "evaluate", "a", "--protocol", "tgb", "--negatives-per-event", "12", "--quiet") == 0
     assert "hits@10" in capsys.readouterr().out
 
 
@@ -102,7 +91,7 @@ def test_evaluate_prints_json(monkeypatch, data, capsys):
     ],
 )
 def test_mistakes_are_answered(monkeypatch, data, capsys, tmp_path, argv, code, words):
-    assert run(monkeypatch, *argv) == code
+    assert run_here(monkeypatch, *argv) == code
     error = capsys.readouterr().err
     assert "Traceback" not in error
     for word in words:
@@ -143,5 +132,5 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, data, capsys, tmp_path):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(train_command, "engine_of", lambda *_: dataclasses.replace(STREAM, train=interrupted))
-    assert run(monkeypatch, "train", "--data", data, "--run", "a") == 130
+    assert run_here(monkeypatch, "train", "--data", data, "--run", "a") == 130
     assert "tgscale train --resume a" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.runs import same
 from tgscale.data.generate import generate_stream
 from tgscale.data.store import save_stream
 from tgscale.data.stream import EventStream
@@ -197,16 +198,6 @@ def final_state(run):
     result = json.loads((run / "result.json").read_text())
     state["shared"].pop("seconds")
     return state, {part: result[part] for part in ("val", "test", "baselines", "protocol", "model")}
-
-
-def same(a, b):
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
-    return a == b
 
 
 @each_other

@@ -6,6 +6,7 @@ import torch
 import yaml
 
 import tgscale
+from tests.runs import same
 from tgscale.data.store import save_stream
 from tgscale.errors import ConfigError, RunError
 from tgscale.stream import trainer as trainer_module
@@ -37,16 +38,6 @@ def final_state(run):
     result.pop("environment")
     state["shared"].pop("seconds")
     return state, result
-
-
-def same(a, b):
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
-    return a == b
 
 
 class Interrupt(Exception):

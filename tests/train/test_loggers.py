@@ -2,13 +2,13 @@
 
 import importlib.util
 import json
-import sys
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
-from tgscale import cli
+from tests.runs import run_here
 from tgscale.data.generate import generate_stream
 from tgscale.data.snapshot_generate import generate_snapshots
 from tgscale.data.snapshot_store import save_snapshots
@@ -59,15 +59,7 @@ def tgscale(monkeypatch, tmp_path):
     save_stream(generate_stream(events=300, nodes=40, edge_features=0), tmp_path / "stream")
     save_snapshots(generate_snapshots(nodes=60, snapshots=16, edges=80, features=2), tmp_path / "slides")
 
-    def run(*argv):
-        monkeypatch.setattr(sys, "argv", ["tgscale", *argv])
-        try:
-            cli.main()
-        except SystemExit as stop:
-            return stop.code or 0
-        return 0
-
-    return run
+    return partial(run_here, monkeypatch)
 
 
 def train(kind, *more):

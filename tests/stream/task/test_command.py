@@ -1,13 +1,11 @@
 """Tasks from the command line, and by several processes."""
 
 import json
-import sys
 
 import pytest
 import torch
 
-from tests.runs import TGSCALE, Launch
-from tgscale import cli
+from tests.runs import TGSCALE, Launch, run_here
 from tgscale.data.generate import generate_stream
 from tgscale.data.store import save_stream
 from tgscale.train.checkpoint import Checkpointer
@@ -15,24 +13,14 @@ from tgscale.train.checkpoint import Checkpointer
 SMALL = ["--model.dim", "8", "--sampling.neighbors", "4", "--device", "cpu", "--train.batch-size", "100"]
 
 
-def run(monkeypatch, *argv):
-    """Exit code of a command."""
-    monkeypatch.setattr(sys, "argv", ["tgscale", *argv])
-    try:
-        cli.main()
-    except SystemExit as stop:
-        return stop.code or 0
-    return 0
-
-
 def test_from_generated_classes_to_a_table(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     sizes = ["--events", "800", "--nodes", "60", "--edge-classes", "5"]
-    assert run(monkeypatch, "data", "generate", "stream", "--out", "data", *sizes) == 0
-    assert run(monkeypatch, "data", "info", "data") == 0
+    assert run_here(monkeypatch, "data", "generate", "stream", "--out", "data", *sizes) == 0
+    assert run_here(monkeypatch, "data", "info", "data") == 0
     assert "classes of events" in capsys.readouterr().out
     options = ["--data", "data", "--run", "run", "--task", "edge-class", "--train.epochs", "1", *SMALL]
-    assert run(monkeypatch, "train", *options) == 0
+    assert run_here(monkeypatch, "train", *options) == 0
     out = capsys.readouterr().out
     for word in ("multi-label edge classification", "F1-micro", "usual class of the pair", "val F1-micro"):
         assert word in out
@@ -40,17 +28,17 @@ def test_from_generated_classes_to_a_table(tmp_path, monkeypatch, capsys):
     assert result["task"] == "edge classification"
     assert result["protocol"]["classes"] == 5
     assert {"val", "test", "baselines", "protocol", "train"} <= set(result)
-    assert run(monkeypatch, "evaluate", "run", "--split", "val") == 0
+    assert run_here(monkeypatch, "evaluate", "run", "--split", "val") == 0
     assert "val: multi-label edge classification" in capsys.readouterr().out
     (tmp_path / "new.csv").write_text("src,dst,time\n0,50,99999999\n")
-    assert run(monkeypatch, "predict", "run", "--events", "new.csv", "--out", "p.parquet") == 2
+    assert run_here(monkeypatch, "predict", "run", "--events", "new.csv", "--out", "p.parquet") == 2
     assert "predictions are of links" in capsys.readouterr().err
 
 
 def test_a_task_without_labels_says_how_to_import_them(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     save_stream(generate_stream(events=300, nodes=40), "data")
-    code = run(monkeypatch, "train", "--data", "data", "--run", "run", "--task.labels", "edge_classes", "--task",
+    code = run_here(monkeypatch, "train", "--data", "data", "--run", "run", "--task.labels", "edge_classes", "--task",
                "edge-class", *SMALL)  # fmt: skip
     assert code == 2
     assert "--edge-classes" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.runs import same
 from tgscale.data.store import open_stream, save_stream
 from tgscale.errors import ConfigError, RunError
 from tgscale.stream.config import TaskConfig, replace
@@ -124,16 +125,6 @@ def final_state(run):
     result = json.loads((run / "result.json").read_text())
     state["shared"].pop("seconds")
     return state, {name: result[name] for name in ("task", "protocol", "val", "test", "baselines")}
-
-
-def same(a, b):
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
-    return a == b
 
 
 @pytest.mark.parametrize("layout", [None, "1x2x2"])
