@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 from measured_import import PeakMemory, in_child, status
+from scratch import scratch
 
 from tgscale.data.append import More, append_events
 from tgscale.data.store import open_stream, writing
@@ -89,12 +89,8 @@ def run(options: Options, folder: Path) -> None:
 
 def main() -> None:
     options = tyro.cli(Options)
-    if options.folder is not None:
-        options.folder.mkdir(parents=True, exist_ok=True)
-        run(options, options.folder)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        run(options, Path(folder))
+    with scratch(options.folder) as folder:
+        run(options, folder)
 
 
 if __name__ == "__main__":

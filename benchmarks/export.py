@@ -11,13 +11,13 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tyro
 from measured_import import PeakMemory, in_child, status
+from scratch import scratch
 
 from tgscale.data.export import WRITERS, export_events
 from tgscale.data.ingest import import_events
@@ -111,12 +111,8 @@ def main() -> None:
         print(json.dumps(measure(*sys.argv[2:])))
         return
     options = tyro.cli(Options)
-    if options.folder is not None:
-        options.folder.mkdir(parents=True, exist_ok=True)
-        run(options, options.folder)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        run(options, Path(folder))
+    with scratch(options.folder) as folder:
+        run(options, folder)
 
 
 if __name__ == "__main__":

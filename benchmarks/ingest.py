@@ -8,7 +8,6 @@ nodes, sort, index. ``measured_import.py`` says what is measured.
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tyro
 from measured_import import describe, run_import
+from scratch import scratch
 
 CHUNK = 1 << 20
 
@@ -76,12 +76,8 @@ def run(options: Options, folder: Path) -> None:
 
 def main() -> None:
     options = tyro.cli(Options)
-    if options.folder is not None:
-        options.folder.mkdir(parents=True, exist_ok=True)
-        run(options, options.folder)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        run(options, Path(folder))
+    with scratch(options.folder) as folder:
+        run(options, folder)
 
 
 if __name__ == "__main__":

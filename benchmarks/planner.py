@@ -11,18 +11,16 @@ the system may drop their pages at any moment, and anonymous memory, which it ca
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
-import tempfile
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tyro
-from ingest import status, watch
+from measured_import import PeakMemory, in_child, status
 from real_sets import real_set
+from scratch import scratch
 
 REAL = ("collegemsg", "wikipedia", "email_eu", "mathoverflow")
 SIZES = tuple(25 * 2**n for n in range(10))
@@ -77,8 +75,7 @@ def generate(options: Options, path: Path) -> None:
 
 def plan_and_measure(data: Path, machines: int, gpus_per_machine: int, memory: str) -> None:
     """Runs in the process that is measured; prints one line of JSON."""
-    peak = {"RssAnon": 0}
-    threading.Thread(target=watch, args=(peak,), daemon=True).start()
+    peak = PeakMemory()
     began = time.perf_counter()
     parts: dict[str, float] = {}
 
@@ -112,7 +109,7 @@ def plan_and_measure(data: Path, machines: int, gpus_per_machine: int, memory: s
         "seconds": round(time.perf_counter() - began, 1),
         "parts": parts,
         "peak": status("VmHWM"),
-        "peak_anonymous": peak["RssAnon"],
+        "peak_anonymous": peak.anonymous,
     }
     print(json.dumps(result))
 
@@ -123,8 +120,7 @@ def run(options: Options, folder: Path) -> None:
         print(f"generating {options.events:,} events in {folder}", flush=True)
         generate(options, data)
     arguments = [data, options.machines, options.gpus_per_machine, options.memory_per_machine]
-    command = [sys.executable, __file__, "--child", *map(str, arguments)]
-    result = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
+    result = in_child(Path(__file__), "--child", *map(str, arguments))
     print(
         f"{options.events:,} events, {options.nodes:,} nodes | {result['seconds']} s | peak resident "
         f"{result['peak'] / 1e9:.2f} GB, of it anonymous {result['peak_anonymous'] / 1e9:.2f} GB | "
@@ -156,12 +152,8 @@ def main() -> None:
     if options.source is not None:
         print_real(options.source, options.out)
         return
-    if options.folder is not None:
-        options.folder.mkdir(parents=True, exist_ok=True)
-        run(options, options.folder)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        run(options, Path(folder))
+    with scratch(options.folder) as folder:
+        run(options, folder)
 
 
 if __name__ == "__main__":

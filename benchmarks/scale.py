@@ -18,7 +18,6 @@ import gc
 import json
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -31,6 +30,7 @@ import pyarrow.parquet as pq
 import torch
 import tyro
 from measured_import import PeakMemory, describe, in_child, run_import, status
+from scratch import scratch
 
 from tgscale.data.files import expect_random_reads, release_pages
 from tgscale.data.generate import EventChunk, generate_chunks
@@ -288,12 +288,8 @@ def main() -> None:
         print(json.dumps(measure_slices(Options(**json.loads(sys.argv[2])), Path(sys.argv[3]))))
         return
     options = tyro.cli(Options)
-    if options.folder is not None:
-        options.folder.mkdir(parents=True, exist_ok=True)
-        run(options, options.folder)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        run(options, Path(folder))
+    with scratch(options.folder) as folder:
+        run(options, folder)
 
 
 if __name__ == "__main__":
