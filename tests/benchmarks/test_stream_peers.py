@@ -1,5 +1,6 @@
 """The benchmark against peers: each side trains the same events and learns; tables say what was measured."""
 
+import ast
 import json
 import re
 import sys
@@ -177,3 +178,16 @@ def test_every_benchmark_stands_in_the_list():
     listed = (ROOT / "benchmarks" / "README.md").read_text()
     missing = [file.name for file in (ROOT / "benchmarks").glob("*.py") if f"`{file.name}`" not in listed]
     assert not missing, "one line each in benchmarks/README.md"
+
+
+def test_what_a_benchmark_takes_from_another_is_there():
+    files = {file.stem: file for file in (ROOT / "benchmarks").glob("*.py")}
+    for file in files.values():
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module in files:
+                there = ast.parse(files[node.module].read_text()).body
+                names = {each.name for each in there if isinstance(each, ast.FunctionDef | ast.ClassDef)}
+                names |= {a.name for each in there if isinstance(each, ast.ImportFrom) for a in each.names}
+                for each in (n for n in there if isinstance(n, ast.Assign | ast.AnnAssign)):
+                    names |= {n.id for n in ast.walk(each) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+                assert {alias.name for alias in node.names} <= names, f"{file.name} from {node.module}"
