@@ -9,10 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tgscale.graph.block import Block
-from tgscale.memory.local import MemoryRows
-from tgscale.memory.shape import RowShape
-from tgscale.models.config import ModelConfig
-from tgscale.models.stream_model import Ends, StreamModel
+from tgscale.models.stream_model import MemorylessModel
 from tgscale.nn.static_memory import StaticMemory
 from tgscale.nn.time_encoding import TimeEncoding
 
@@ -39,16 +36,11 @@ class MixerLayer(nn.Module):
         return x + self.over_channels(self.channel_norm(x))
 
 
-class GraphMixer(StreamModel):
+class GraphMixer(MemorylessModel):
     """h = W [t || s]: t of the latest links (link encoder, section 3.1), s of the nodes there (node encoder, 3.2)."""
 
     fixed_shapes = True
     sampling: ClassVar[dict[str, Any]] = {"neighbors": 20}
-
-    @classmethod
-    def shape(cls, config: ModelConfig, neighbors: int) -> RowShape | None:
-        """None: there is no memory."""
-        return None
 
     def build(self, static: StaticMemory) -> None:
         """The mixer over links, and a layer that joins its mean with what is static of the nodes."""
@@ -83,10 +75,6 @@ class GraphMixer(StreamModel):
         around = F.embedding(block.slot, x) * there
         own = x.index_select(0, block.roots).index_select(0, block.root_row)
         return own + around.sum(1) / there.sum(1).clamp(min=1, max=k)
-
-    def after(self, rows: MemoryRows, memory: Tensor, ends: Ends, event_time: Tensor) -> None:
-        """None: nothing is left behind."""
-        return None
 
 
 def _mlp(width: int, hidden: int, dropout: float) -> nn.Sequential:

@@ -173,3 +173,16 @@ class StreamModel(nn.Module):
             return static
         weight = next(self.decoder.parameters())
         return torch.zeros(len(nodes), self.config.dim, dtype=weight.dtype, device=weight.device)
+
+
+class MemorylessModel(StreamModel):
+    """Base of the models that keep nothing of a node between batches."""
+
+    @classmethod
+    def shape(cls, config: ModelConfig, neighbors: int) -> RowShape | None:
+        """None: there is no memory."""
+        return None
+
+    def after(self, rows: MemoryRows, memory: Tensor, ends: Ends, event_time: Tensor) -> None:
+        """None: nothing is left behind."""
+        return None

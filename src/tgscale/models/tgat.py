@@ -7,16 +7,14 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from tgscale.graph.block import Block
-from tgscale.memory.local import MemoryRows
-from tgscale.memory.shape import RowShape
 from tgscale.models.config import ModelConfig
-from tgscale.models.stream_model import Ends, Needs, StreamModel
+from tgscale.models.stream_model import MemorylessModel, Needs
 from tgscale.nn.attention import TemporalAttention
 from tgscale.nn.static_memory import StaticMemory
 from tgscale.nn.time_encoding import TimeEncoding
 
 
-class TGAT(StreamModel):
+class TGAT(MemorylessModel):
     """h^l(v, t) = attention(h^(l-1)(v, t) || phi(0); h^(l-1)(u, t_u) || e || phi(t - t_u)) (eq. 4-8).
 
     h^0 is what is static of a node: its features, or a table; zeros where there is neither.
@@ -28,11 +26,6 @@ class TGAT(StreamModel):
     def needs(cls, config: ModelConfig) -> Needs:
         """A hop of sampled past per layer."""
         return Needs(hops=config.depth)
-
-    @classmethod
-    def shape(cls, config: ModelConfig, neighbors: int) -> RowShape | None:
-        """None: there is no memory."""
-        return None
 
     def build(self, static: StaticMemory) -> None:
         """Attention layers, one per hop."""
@@ -53,9 +46,3 @@ class TGAT(StreamModel):
         for layer, each in zip(self.layers, reversed(blocks), strict=True):
             h = layer(h, each, edge_features)
         return h
-
-    def after(
-        self, rows: MemoryRows, memory: Tensor, ends: Ends, event_time: Tensor
-    ) -> tuple[Tensor, MemoryRows] | None:
-        """None: nothing is left behind."""
-        return None

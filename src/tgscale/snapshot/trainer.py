@@ -130,8 +130,7 @@ def evaluate_snapshots(
         raise ConfigError(f"split {split!r} is unknown: choose val or test.")
     config = load_config(Path(run))
     set_threads(config.threads)
-    best = load_best(Path(run))
-    check_data(config.data, config.run, best)
+    best = load_best(config.run, config.data)
     engine = SnapshotEngine(config, open_snapshots(config.data), find_device(device or config.device))
     engine.modules.load_state_dict(best["modules"])
     return {

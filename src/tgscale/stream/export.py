@@ -18,7 +18,7 @@ from tgscale.stream.trainer import load_config
 from tgscale.train.config_io import from_dict, to_dict
 from tgscale.train.environment import find_device, set_threads
 from tgscale.train.exported import check_out, result_of_run, write_export
-from tgscale.train.run_start import check_data, load_best
+from tgscale.train.run_start import load_best
 
 
 def export_stream(run: Path, out: Path, overwrite: bool = False, quiet: bool = False) -> dict[str, Any]:
@@ -33,8 +33,7 @@ def export_stream(run: Path, out: Path, overwrite: bool = False, quiet: bool = F
     check_out(out, overwrite)
     config = load_config(run)
     set_threads(config.threads)
-    best = load_best(run)
-    check_data(config.data, run, best)
+    best = load_best(run, config.data)
     base = Base.of(config, config.data, "test")
     engine = make_engine(config, base.stream, find_device(config.device), best)
     walk_to_end(engine, base, quiet)

@@ -177,8 +177,7 @@ def evaluate(
     config = dataclasses.replace(config, eval=other_protocol(config.eval, protocol, **options))
     set_threads(config.threads)
     keep_freed_memory()
-    best = load_best(Path(run))
-    check_data(config.data, config.run, best)
+    best = load_best(config.run, config.data)
     engine = StreamEngine(config, open_stream(config.data), find_device(device or config.device), pretrain=False)
     restore_best(engine, best)
     metrics = evaluate_parts(engine, ("val", "test") if split == "test" else ("val",), quiet)[split]

@@ -43,15 +43,21 @@ def saved_ranks(run: Path) -> int:
     return max(1, len(list(folders[-1].glob("rank-*")))) if folders else 1
 
 
-def load_best(run: Path) -> dict[str, Any]:
+def load_best(run: Path, data: Path | None = None) -> dict[str, Any]:
     """The best validated weights of a run, with what was saved beside them.
 
+    Args:
+        run: the run directory.
+        data: what they are to be used on, where that is another process than the one that trained them.
+
     Raises:
-        RunError: there are none yet.
+        RunError: there are none yet, or ``data`` is not what they were trained on.
     """
     _, best = Checkpointer(RunDirectory.checkpoints_of(run) / BEST).load()
     if not best:
         raise RunError(f"{run} holds no validated weights: train for longer first.")
+    if data is not None:
+        check_data(data, run, best)
     return best
 
 

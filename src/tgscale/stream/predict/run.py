@@ -36,7 +36,7 @@ from tgscale.stream.trainer import load_config
 from tgscale.train.checkpoint import Checkpointer
 from tgscale.train.environment import FreedMemory, find_device, peak_memory_bytes, set_threads
 from tgscale.train.progress import Progress
-from tgscale.train.run_start import BEST, check_data, load_best
+from tgscale.train.run_start import BEST, load_best
 from tgscale.train.rundir import RunDirectory
 
 CHECKPOINTS = "checkpoints"
@@ -129,8 +129,7 @@ def run_request(request: Request) -> dict[str, Any]:
     request.check_sources()
     config = _config(request)
     set_threads(config.threads)
-    best = load_best(request.run)
-    check_data(config.data, request.run, best)
+    best = load_best(request.run, config.data)
     device = find_device(config.device)
     weights = {"data": fingerprint(config.data), "best": _tag_of_best(request.run)}
     with _state(request, digest(request.describe(weights))) as folder:

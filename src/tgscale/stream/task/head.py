@@ -10,7 +10,7 @@ from torch import nn
 
 from tgscale.errors import ConfigError
 from tgscale.stream.config import TrainConfig
-from tgscale.train.run_start import check_data, load_best, load_run_config
+from tgscale.train.run_start import load_best, load_run_config
 
 if TYPE_CHECKING:
     from tgscale.stream.engine import StreamEngine
@@ -43,8 +43,7 @@ def load_source(engine: StreamEngine) -> None:
     config = engine.config
     if config.task.init_from is None:
         return
-    best = load_best(config.task.init_from)
-    check_data(config.data, config.task.init_from, best)
+    best = load_best(config.task.init_from, config.data)
     weights = {name: value for name, value in best["model"].items() if not name.startswith(HEAD)}
     wanted = {name for name in engine.model.state_dict() if not name.startswith(HEAD)}
     if wanted != set(weights):
