@@ -1,6 +1,7 @@
 """Runs that are killed, stopped, or short of room, and go on as if nothing had been; and runs on two machines."""
 
 import contextlib
+import json
 import os
 import random
 import socket
@@ -227,6 +228,25 @@ def test_a_second_run_on_a_directory_is_refused_and_ctrl_c_ends_the_first(folder
     assert "Traceback" not in first.printed
     last = resume(folder, run)
     assert last.end() == 0, last.printed
+    assert not differences_of_runs(whole, run)
+
+
+@pytest.mark.parametrize("layout", ["2x1x1", "1x2x2"])
+def test_ctrl_c_saves_where_all_ranks_are(folder, undisturbed, layout):
+    whole, _ = undisturbed(layout)
+    run = folder / f"stopped {layout}"
+    first = train(folder, run.name, layout, "--checkpoint-every", "1000")
+    first.wait_for("the end of a sweep", lambda: " events in " in first.printed)
+    first.interrupt()
+    assert first.end(60) == 130, first.printed
+    assert first.leaves_nothing()
+    assert first.printed.count("stopping as soon as a checkpoint can be saved") == 1
+    assert f"tgscale: stopped. Go on with: tgscale train --resume {run.name}" in first.printed
+    last, saved = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1]), steps(run)[-1]
+    assert saved > last["iteration"]  # within a sweep, where no other checkpoint would be
+    second = resume(folder, run)
+    assert second.end() == 0, second.printed
+    assert f"going on from iteration {saved}" in second.printed
     assert not differences_of_runs(whole, run)
 
 

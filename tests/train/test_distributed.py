@@ -1,5 +1,7 @@
 import os
 import socket
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -110,3 +112,31 @@ def test_machines_with_different_numbers_of_trainers_are_refused():
 def test_sparse_gradients_alone_are_left_as_they_are():
     grad = torch.sparse_coo_tensor(torch.tensor([[1, 1]]), torch.ones(2, 3), (4, 3))
     assert Ranks().sum_sparse(grad, grad.shape) is grad
+
+
+@pytest.mark.parametrize(("end", "code", "said"), [("SystemExit(5)", 5, []), ("ValueError('x')", 1, ["ValueError: x"])])
+def test_connected_ranks_end_before_the_interpreter_does(end, code, said, tmp_path):
+    """What runs at exit has run, and nothing after it: there threads of gloo may abort the process."""
+    program = f"""
+import atexit, sys
+import torch.distributed as dist
+from tgscale.train.distributed import end_if_connected
+
+class Late:
+    def __del__(self):
+        print("finalized")
+
+late = Late()
+atexit.register(print, "left")
+if sys.argv[1] == "connected":
+    dist.init_process_group("gloo", init_method="file://{tmp_path}/store", rank=0, world_size=1)
+try:
+    raise {end}
+except BaseException as end:
+    end_if_connected(end)
+    raise
+"""
+    for state, printed in (("connected", "left\n"), ("alone", "left\nfinalized\n")):
+        ended = subprocess.run([sys.executable, "-c", program, state], capture_output=True, text=True)
+        assert (ended.returncode, ended.stdout) == (code, printed)
+        assert [line.removeprefix("[rank0]: ") for line in ended.stderr.splitlines()[-1:]] == said

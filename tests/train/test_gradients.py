@@ -1,3 +1,4 @@
+import pytest
 import torch
 from torch import nn
 
@@ -33,3 +34,28 @@ def test_a_step_without_a_batch_has_gradients_of_zero():
     assert not model[1].weight.grad.any()
     assert table.weight.grad.is_sparse
     assert not table.weight.grad.to_dense().any()
+
+
+class Two(Ranks):
+    """Two ranks, of which the other has the same gradients, and asks to stop or does not."""
+
+    def __init__(self, other_stops):
+        super().__init__(0, 2)
+        self.other_stops = other_stops
+
+    def sum(self, tensor):
+        tensor[:-1] *= 2
+        tensor[-1] += self.other_stops
+
+
+@pytest.mark.parametrize("mine", [False, True])
+@pytest.mark.parametrize("others", [False, True])
+def test_ranks_agree_to_stop_in_the_sum_of_gradients(mine, others):
+    model = nn.Linear(3, 2)
+    buffer = GradientBuffer(model)
+    for stop in (mine, False):  # what was asked at one step is not asked again at the next
+        buffer.clear()
+        model(torch.ones(1, 3)).sum().backward()
+        assert buffer.reduce(Two(others), stop) == (stop or others)
+        assert model.weight.grad.tolist() == [[2, 2, 2], [2, 2, 2]]
+    assert len(buffer.flat) == 8

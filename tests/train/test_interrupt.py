@@ -34,10 +34,31 @@ def test_the_second_one_stops_at_once():
             ctrl_c()
 
 
-def test_several_processes_and_other_threads_are_left_as_they_are():
-    before = signal.getsignal(signal.SIGINT)
-    with Interrupt(alone=False).deferred():
-        assert signal.getsignal(signal.SIGINT) is before
+def test_several_processes_stop_when_all_have_heard(capsys):
+    interrupt = Interrupt(alone=False, first=False)
+    with interrupt.deferred():
+        ctrl_c(signal.SIGTERM)
+        assert interrupt.noted
+        interrupt.obey()  # the others do not know yet
+        interrupt.hear(False)
+        assert not interrupt.asked
+        interrupt.hear(True)
+        interrupt.hear(False)  # of a later step
+        assert interrupt.asked
+        with pytest.raises(Stopped) as caught:
+            interrupt.obey()
+    assert caught.value.signal == signal.SIGTERM
+    assert not capsys.readouterr().err  # one of them speaks
+
+
+def test_who_was_not_asked_stops_with_the_others():
+    interrupt = Interrupt(alone=False)
+    interrupt.hear(True)
+    with pytest.raises(Stopped):
+        interrupt.obey()
+
+
+def test_other_threads_leave_signals_as_they_are():
     failed = []
 
     def elsewhere():

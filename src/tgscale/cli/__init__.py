@@ -56,9 +56,17 @@ other options:
 
 def main() -> None:
     """Entry point of ``tgscale``."""
+    try:
+        _main(sys.argv[1:])
+    except BaseException as end:
+        if ranks := sys.modules.get("tgscale.train.distributed"):
+            ranks.end_if_connected(end)
+        raise
+
+
+def _main(argv: list[str]) -> None:
     # Before torch loads: OpenMP threads that spin while they wait starve each other as soon as a core is busy.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    argv = sys.argv[1:]
     if argv == ["--version"]:
         print(f"tgscale {tgscale.__version__}")
         return

@@ -103,7 +103,9 @@ class SnapshotLoop:
         waiting = time.perf_counter()
         wait_for_trainers(self.trace, self.ranks)
         with self.trace.span("all-reduce"):
-            self.gradients.reduce(self.ranks)
+            stop = self.gradients.reduce(self.ranks, stop=bool(self.interrupt and self.interrupt.noted))
+        if self.interrupt:
+            self.interrupt.hear(stop)
         self._waited.append(time.perf_counter() - waiting)
         with self.trace.span("optimizer"):
             self.optimizer.step()

@@ -159,7 +159,7 @@ class _Trainer:
         self.trace = Trace(config.profile, synchronize)
         self.executor, self.choice = make_executor(config.executor, engine, self.trace, ranks)
         self.loop = SnapshotLoop(engine, self.executor, ranks, self.trace)
-        self.loop.interrupt = self.interrupt = Interrupt(alone=ranks.world == 1)
+        self.loop.interrupt = self.interrupt = Interrupt(ranks.world == 1, ranks.is_first)
         self.recorder = Recorder(self.trace, ranks)
         checkpoints = RunDirectory.checkpoints_of(config.run)
         self.steps = Checkpointer(checkpoints / STEPS, config.keep_checkpoints, ranks)

@@ -146,7 +146,9 @@ class TrainingLoop:
                     self._loss += loss.detach() * events
         wait_for_trainers(trace, self.ranks)
         with trace.span("all-reduce"):
-            self.gradients.reduce(self.ranks)
+            stop = self.gradients.reduce(self.ranks, stop=bool(self.interrupt and self.interrupt.noted))
+        if self.interrupt:
+            self.interrupt.hear(stop)
         with trace.span("optimizer"):
             for optimizer in self.optimizers:
                 optimizer.step()

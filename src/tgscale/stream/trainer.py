@@ -256,7 +256,7 @@ class _Trainer:
         self.trace = Trace(config.profile, synchronize)
         self.backend, memories = place_memories(config, engine, ranks)
         self.loop = make_loop(engine, self.schedule, memories, ranks, self.trace)
-        self.loop.interrupt = self.interrupt = Interrupt(alone=ranks.world == 1)
+        self.loop.interrupt = self.interrupt = Interrupt(ranks.world == 1, ranks.is_first)
         self.recorder = Recorder(self.trace, ranks)
         if config.profile and not uses_device_graph(config, engine.device):
             engine.trace_operators(self.trace)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import datetime
 import os
@@ -26,6 +27,10 @@ from tgscale.train.meeting import meet
 
 TIMEOUT = datetime.timedelta(minutes=30)
 """How long a rank waits for the others before it gives up. One that died is noticed at once; this is for networks."""
+
+
+GRACE = 30
+"""Seconds that a rank has to save and end when ``torchrun`` is gone; as many as that gives its ranks."""
 
 
 @dataclass
@@ -211,6 +216,23 @@ class Ranks:
             raise lost from error
 
 
+def end_if_connected(end: BaseException) -> None:
+    """End this process as ``end`` would, but at once, if it is still connected to other ranks.
+
+    The interpreter's own way out takes Python from under the threads of gloo, which now and then abort the process
+    (https://github.com/pytorch/pytorch/pull/179291): a refusal would look like a crash.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return
+    code = end.code if isinstance(end, SystemExit) else 1
+    if not isinstance(end, SystemExit):
+        sys.excepthook(type(end), end, end.__traceback__)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else code is not None)
+
+
 def _by_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
@@ -223,6 +245,8 @@ def _end_with_parent() -> None:
         while os.getppid() == parent:
             time.sleep(1)
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE)
+        os.kill(os.getpid(), signal.SIGKILL)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
 

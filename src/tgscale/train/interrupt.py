@@ -25,25 +25,39 @@ class Stopped(KeyboardInterrupt):
 
 
 class Interrupt:
-    """Whether somebody has asked this process to stop, by Ctrl-C or SIGTERM.
+    """Whether somebody has asked a run to stop, by Ctrl-C or SIGTERM.
+
+    Several processes stop after the same step, for each waits for all at every step: each says at a step whether it has
+    been asked (:attr:`noted`) and hears whether any has (:meth:`hear`), along with the sum of the gradients.
 
     Args:
-        alone: this is the run's only process. Several would have to agree on the step after which they stop, at every
-            step; they are left to end as they do without this.
+        alone: this is the run's only process, which need not hear what others say.
+        first: it is the one that prints.
     """
 
-    def __init__(self, alone: bool) -> None:
-        self._alone = alone
+    def __init__(self, alone: bool, first: bool = True) -> None:
+        self._alone, self._first = alone, first
         self._signal: int | None = None
+        self._heard = False
+
+    @property
+    def noted(self) -> bool:
+        """Whether this process has been asked."""
+        return self._signal is not None
 
     @property
     def asked(self) -> bool:
-        return self._signal is not None
+        """Whether the run stops here; the same on all ranks."""
+        return self.noted if self._alone else self._heard
+
+    def hear(self, asked: bool) -> None:
+        """What all ranks have heard at a step: whether any of them has been asked."""
+        self._heard = self._heard or asked
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
         """Meanwhile the first signal is only noted; :meth:`obey` stops. The second one stops at once."""
-        if not self._alone or threading.current_thread() is not threading.main_thread():
+        if threading.current_thread() is not threading.main_thread():
             yield
             return
         before = {number: signal.signal(number, self._note) for number in SIGNALS}
@@ -59,11 +73,14 @@ class Interrupt:
         Raises:
             Stopped: as said.
         """
-        if self._signal is not None:
-            raise Stopped(self._signal)
+        if self.asked:
+            raise Stopped(self._signal or signal.SIGTERM)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self._signal is not None:
             raise Stopped(number)
         self._signal = number
-        print("\nstopping as soon as a checkpoint can be saved; once more stops at once", file=sys.stderr, flush=True)
+        if self._first:
+            print(
+                "\nstopping as soon as a checkpoint can be saved; once more stops at once", file=sys.stderr, flush=True
+            )

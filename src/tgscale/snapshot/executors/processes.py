@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -164,7 +165,7 @@ def _serve(
     pipe: Connection,
 ) -> None:
     """A worker process: builds its engine, and does halves of groups until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who started this
+    os.setpgrp()  # Ctrl-C, and what torchrun sends to stop, are for the one who started this
     try:
         set_threads(config.threads)
         keep_freed_memory()
