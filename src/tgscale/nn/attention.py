@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from tgscale.graph.block import Block
 from tgscale.nn.gather_attention import gather_attention
+from tgscale.nn.linear import linear
 from tgscale.nn.per_head import per_head_product
 from tgscale.nn.residual_norm import dropout_mask, residual_norm
 from tgscale.nn.time_encoding import TimeEncoding
@@ -89,8 +90,8 @@ class TemporalAttention(nn.Module):
         )
         value = per_head_product(out, self._by_head(self.w_value).transpose(1, 2)).flatten(1)
         w_value, w_own = self.w_out.weight.split([self.out_dim, self.node_dim], dim=1)
-        own_part = F.linear(own, w_own, self.w_out.bias)
-        return self._finish(F.linear(value, w_value), own_part, block.root_row)
+        own_part = linear(own, w_own, self.w_out.bias)
+        return self._finish(linear(value, w_value), own_part, block.root_row)
 
     def reference(self, z: Tensor, block: Block, edge_features: Tensor, keep: Tensor | None = None) -> Tensor:
         """The same, ``[R, out_dim]``, in the order in which the equations are written. Slow; for tests."""
@@ -112,7 +113,7 @@ class TemporalAttention(nn.Module):
     def _query(self, own: Tensor) -> Tensor:
         w_node, w_time = self.w_query.weight.split([self.node_dim, self.time.dim], dim=1)
         phi_0 = torch.cos(self.time.bias)
-        query = F.linear(own, w_node, self.w_query.bias + F.linear(phi_0, w_time))
+        query = linear(own, w_node, self.w_query.bias + F.linear(phi_0, w_time))
         return (query * self.scale).unflatten(1, (self.heads, self.head_dim))
 
     def _by_head(self, linear: nn.Linear) -> Tensor:

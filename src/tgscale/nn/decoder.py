@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tgscale.nn.linear import linear
+
 
 class LinkDecoder(nn.Module):
     """``Linear(ReLU(Linear_s(source) + Linear_d(destination) [+ MLP(pair features)]))`` (DistTGL's edge predictor).
@@ -35,13 +37,16 @@ class LinkDecoder(nn.Module):
             Logits, ``[B, C]``.
         """
         # Project each root once, then pick: a root may be a candidate many times.
-        candidate = self.destination(h).index_select(0, destination.flatten()).unflatten(0, destination.shape)
-        hidden = self.source(h.index_select(0, source))[:, None] + candidate
+        projected = linear(h, self.destination.weight, self.destination.bias)
+        candidate = projected.index_select(0, destination.flatten()).unflatten(0, destination.shape)
+        hidden = linear(h.index_select(0, source), self.source.weight, self.source.bias)[:, None] + candidate
         if self.pair is not None:
             assert pair_features is not None
             # In full precision, also under autocast: counts and times in eight bits would move the loss by a tenth.
             with torch.autocast(h.device.type, enabled=False):
-                hidden = hidden + self.pair(pair_features.to(self.out.weight.dtype))
+                first, _, second = self.pair
+                pair = F.relu(linear(pair_features.to(self.out.weight.dtype), first.weight, first.bias))
+                hidden = hidden + linear(pair, second.weight, second.bias)
         return self.out(F.relu(hidden)).squeeze(-1)
 
 
