@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tgscale.nn.linear import linear
+from tgscale.nn.linear import Linear
 
 
 class LinkDecoder(nn.Module):
@@ -19,10 +19,10 @@ class LinkDecoder(nn.Module):
 
     def __init__(self, dim: int, pair_dim: int = 0) -> None:
         super().__init__()
-        self.source = nn.Linear(dim, dim)
-        self.destination = nn.Linear(dim, dim)
+        self.source = Linear(dim, dim)
+        self.destination = Linear(dim, dim)
         self.out = nn.Linear(dim, 1)
-        self.pair = nn.Sequential(nn.Linear(pair_dim, dim), nn.ReLU(), nn.Linear(dim, dim)) if pair_dim else None
+        self.pair = nn.Sequential(Linear(pair_dim, dim), nn.ReLU(), Linear(dim, dim)) if pair_dim else None
 
     def forward(self, h: Tensor, source: Tensor, destination: Tensor, pair_features: Tensor | None = None) -> Tensor:
         """Score sources against their candidates.
@@ -37,16 +37,13 @@ class LinkDecoder(nn.Module):
             Logits, ``[B, C]``.
         """
         # Project each root once, then pick: a root may be a candidate many times.
-        projected = linear(h, self.destination.weight, self.destination.bias)
-        candidate = projected.index_select(0, destination.flatten()).unflatten(0, destination.shape)
-        hidden = linear(h.index_select(0, source), self.source.weight, self.source.bias)[:, None] + candidate
+        candidate = self.destination(h).index_select(0, destination.flatten()).unflatten(0, destination.shape)
+        hidden = self.source(h.index_select(0, source))[:, None] + candidate
         if self.pair is not None:
             assert pair_features is not None
             # In full precision, also under autocast: counts and times in eight bits would move the loss by a tenth.
             with torch.autocast(h.device.type, enabled=False):
-                first, _, second = self.pair
-                pair = F.relu(linear(pair_features.to(self.out.weight.dtype), first.weight, first.bias))
-                hidden = hidden + linear(pair, second.weight, second.bias)
+                hidden = hidden + self.pair(pair_features.to(self.out.weight.dtype))
         return self.out(F.relu(hidden)).squeeze(-1)
 
 
