@@ -8,6 +8,7 @@ import torch
 
 from tgscale.data.stream import EventStream
 from tgscale.graph.sampling import NeighborSampler
+from tgscale.models import graphmixer
 from tgscale.models.stream_model import Needs
 from tgscale.stream.batch import BatchBuilder
 from tgscale.stream.negatives import NegativeSampler
@@ -159,3 +160,15 @@ def test_graphmixer_averages_the_neighbors_within_the_gap(make):
     h = model.embed(torch.zeros(0), batch.block, engine.builder.edge_features)
     close(h[batch.source[0]], [10.0 + 1000.0])
     close(h[batch.candidate[0, 0]], [1000.0 + 10.0])  # 3 met 1 at 7
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3])
+def test_graphmixer_mixes_pieces_as_it_mixes_the_whole(make, monkeypatch, piece):
+    engine = make("graphmixer")
+    batch = engine.builder.range(0, 6, 1, seed=0)
+    inputs = (torch.zeros(0), batch.block, engine.builder.edge_features)
+    whole = engine.model.embed(*inputs)
+    assert len(whole) > piece
+    monkeypatch.setattr(graphmixer, "PIECE", piece)
+    with torch.no_grad():
+        torch.testing.assert_close(engine.model.embed(*inputs), whole, rtol=1e-12, atol=1e-12)

@@ -14,6 +14,10 @@ from tgscale.nn.static_memory import StaticMemory
 from tgscale.nn.time_encoding import TimeEncoding
 
 
+PIECE = 256
+"""Roots that are mixed at a time on a CPU: all links of a batch of 50 candidates would take 10 GB."""
+
+
 class MixerLayer(nn.Module):
     """H + MLP over the links (tokens), then H + MLP over the features (channels) (eq. 2; MLP-Mixer).
 
@@ -61,9 +65,17 @@ class GraphMixer(MemorylessModel):
         return self.out(torch.cat([self._links(block, edge_features, there), self._nodes(block, there)], dim=1))
 
     def _links(self, block: Block, edge_features: Tensor, there: Tensor) -> Tensor:
+        """Mixed links of all roots: in pieces where no gradient is wanted, on a CPU."""
+        columns = (block.event, block.dt, there)
+        if torch.is_grad_enabled() or there.device.type != "cpu":
+            return self._mix(edge_features, *columns)
+        pieces = zip(*(column.split(PIECE) for column in columns), strict=True)
+        return torch.cat([self._mix(edge_features, *piece) for piece in pieces])
+
+    def _mix(self, edge_features: Tensor, event: Tensor, dt: Tensor, there: Tensor) -> Tensor:
         """t = mean over k of Mixer(W [phi(t0 - t_j) || e_j]); a link that is missing is a row of zeros."""
-        edge = edge_features[block.event.clamp(min=0)].to(self.link.weight.dtype)
-        x = torch.cat([edge, self.time(block.dt)], dim=-1) * there
+        edge = edge_features[event.clamp(min=0)].to(self.link.weight.dtype)
+        x = torch.cat([edge, self.time(dt)], dim=-1) * there
         return self.norm(self.mixer(self.link(x))).mean(1)
 
     def _nodes(self, block: Block, there: Tensor) -> Tensor:
