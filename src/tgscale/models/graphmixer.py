@@ -13,7 +13,6 @@ from tgscale.models.stream_model import MemorylessModel
 from tgscale.nn.static_memory import StaticMemory
 from tgscale.nn.time_encoding import TimeEncoding
 
-
 PIECE = 256
 """Roots that are mixed at a time on a CPU: all links of a batch of 50 candidates would take 10 GB."""
 
