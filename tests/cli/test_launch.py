@@ -1,10 +1,12 @@
 """Starting several processes: what is refused before that, who starts how many, and what is said once."""
 
 import dataclasses
+import sys
 from functools import partial
 
 import pytest
 
+from tgscale import cli
 from tgscale.cli import train as train_command
 from tgscale.cli.engines import STREAM
 from tgscale.data.generate import generate_stream
@@ -97,14 +99,22 @@ def test_a_process_of_torchrun_starts_no_others(tgscale, monkeypatch, capsys, op
 def test_workers_get_the_command_without_what_starts_them(tgscale, started, argv, count, restarts):
     assert tgscale(*TRAIN, *argv) == 0
     layout = argv[:2] if argv[0] == "--layout" else []
-    assert started == [(count, restarts, ["tgscale", *TRAIN, *layout])]
+    assert started == [(count, restarts, ["-m", "tgscale", *TRAIN, *layout])]
+
+
+def test_a_file_that_is_the_command_is_what_workers_run(started, data, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["mine/model.py", *TRAIN, "--workers", "2"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0
+    assert started == [(2, 0, ["mine/model.py", *TRAIN])]
 
 
 def test_a_resumed_run_starts_as_many_as_it_was_begun_with(tgscale, started, tmp_path, capsys):
     config = replace(default_config(tmp_path / "data", tmp_path / "a"), layout="1x2x2")
     RunDirectory.create(config.run, to_dict(config)).close()
     assert tgscale("train", "--resume", "a") == 0
-    assert started == [(4, 0, ["tgscale", "train", "--resume", "a"])]
+    assert started == [(4, 0, ["-m", "tgscale", "train", "--resume", "a"])]
     assert tgscale("train", "--resume", "a", "--workers", "2") == 2
     assert (
         "layout 1x2x2 needs 4 trainers, and --workers is 2: give --workers 4, or leave it out"

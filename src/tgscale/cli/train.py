@@ -79,12 +79,18 @@ def _launch(argv: list[str], config: Config, workers: int, max_restarts: int) ->
         argv = _without(argv, option)
     before = saved_steps(config.run)
     try:
-        code = start_workers(workers, max_restarts, ["tgscale", "train", *argv])
+        code = start_workers(workers, max_restarts, [*_this_program(), "train", *argv])
     except RunError as error:
         raise RunError(f"{error} {_how_to_go_on(config)}" if saved_steps(config.run) else str(error)) from None
     if code == RunError.exit_code and saved_steps(config.run) != before:  # it broke, and was not refused
         print(f"tgscale: {_how_to_go_on(config)}", file=sys.stderr)
     sys.exit(code)
+
+
+def _this_program() -> list[str]:
+    """What Python is to run in each process: a file of one's own that registers a model, where that is the command."""
+    program = Path(sys.argv[0])
+    return [str(program)] if program.suffix == ".py" and program.stem != "__main__" else ["-m", "tgscale"]
 
 
 def _how_to_go_on(config: Config) -> str:

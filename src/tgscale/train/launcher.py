@@ -20,14 +20,14 @@ AGENT, WATCH = "torch.distributed.elastic.agent.server.api", "torch.distributed.
 
 
 def start_workers(count: int, max_restarts: int, arguments: list[str]) -> int:
-    """Run ``count`` processes of ``python -m ARGUMENTS`` on this machine until all have ended.
+    """Run ``count`` processes of ``python ARGUMENTS`` on this machine until all have ended.
 
     When one fails, the others are stopped.
 
     Args:
         count: of processes.
         max_restarts: how often all are started anew when one has failed.
-        arguments: a module and its arguments.
+        arguments: a file, or ``-m`` and a module, and their arguments.
 
     Returns:
         The exit code: 0, or that of a process that has ended by an error of its own and has said why, or 128 and the
@@ -52,7 +52,7 @@ def start_workers(count: int, max_restarts: int, arguments: list[str]) -> int:
             logs_specs=DefaultLogsSpecs(log_dir=folder),
         )
         try:
-            elastic_launch(config, sys.executable)("-m", *arguments)
+            elastic_launch(config, sys.executable)(*arguments)
             return 0
         except ChildFailedError as error:
             code, what = _root_cause(error.failures)
