@@ -65,8 +65,8 @@ def columns(groups: list[str]) -> list[int]:
     return wanted
 
 
-def alone(train: Tensor, test: Tensor, seed: int, epochs: int = 5, width: int = 128, batch: int = 400) -> float:
-    """Test MRR of two layers that read pair features."""
+def alone(train: Tensor, test: Tensor, seed: int, epochs: int = 5, width: int = 128, batch: int = 400) -> Tensor:
+    """Reciprocal ranks of the test events by two layers that read pair features."""
     torch.manual_seed(seed)
     model = nn.Sequential(
         nn.Linear(train.shape[-1], width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 1)
@@ -81,11 +81,36 @@ def alone(train: Tensor, test: Tensor, seed: int, epochs: int = 5, width: int = 
             rate.step()
     with torch.no_grad():
         scores = torch.cat([model(part)[..., 0] for part in test.split(500)])
-    return float(reciprocal_ranks(scores[:, 0], scores[:, 1:]).mean())
+    return reciprocal_ranks(scores[:, 0], scores[:, 1:])
 
 
-def ablation(data: Path, seeds: list[int], train_events: int, test_events: int) -> dict[str, list[float]]:
-    """Test MRR by which groups are there, one for each seed."""
+def losses(test: Tensor, ranks: Tensor) -> dict[str, list[float]]:
+    """By kind of event: its share, its MRR, and how much of ``1 - MRR`` of all events it makes up."""
+    met, seen = test[:, 0, 0] > 0, torch.expm1(test[:, 0, MEETING_DIM - 2] / 0.2).round()
+    own = (test[:, 1:] == test[:, :1]).all(-1).any(-1)
+    kinds = {
+        "a negative looks the same (most often, it is the destination itself)": own,
+        "the pair has met before": met & ~own,
+    }
+    least = [("a new pair, of a new source", 0, 0), ("a new pair, the source had 1 to 8 events", 1, 8)]
+    for kind, low, high in [*least, ("a new pair, the source had more", 9, torch.inf)]:
+        kinds[kind] = ~met & ~own & (seen >= low) & (seen <= high)
+    return {
+        kind: [float(at.double().mean()), float(ranks[at].mean()), float((1 - ranks)[at].sum() / len(ranks))]
+        for kind, at in kinds.items()
+    }
+
+
+def losses_table(found: dict[str, dict[str, list[float]]]) -> str:
+    """A row for each kind of event, three columns for each set."""
+    head = [f"{name}, {what}" for name in found for what in ("share", "MRR", "of the loss")]
+    kinds = next(iter(found.values()))
+    rows = [[kind, *(f"{value:.4f}" for name in found for value in found[name][kind])] for kind in kinds]
+    return markdown(["event", *head], rows)
+
+
+def ablation(data: Path, seeds: list[int], train_events: int, test_events: int) -> dict[str, dict[str, list[float]]]:
+    """Test MRR by which groups are there, one for each seed; and where all groups together lose the rest."""
     config = replace(default_config(data, Path()), model__pair_groups=tuple(GROUPS))
     engine = StreamEngine(config, open_stream(data), torch.device("cpu"))
     first, last = engine.split.range("test")
@@ -97,8 +122,11 @@ def ablation(data: Path, seeds: list[int], train_events: int, test_events: int) 
     found = {}
     for case, groups in cases.items():
         wanted = columns(groups)
-        found[case] = [alone(train[..., wanted], test[..., wanted], seed) for seed in seeds]
-    return found
+        ranks = [alone(train[..., wanted], test[..., wanted], seed) for seed in seeds]
+        found[case] = [float(each.mean()) for each in ranks]
+        if case == "all groups":
+            lost = losses(test, ranks[0])
+    return {"mrr": found, "losses": lost}
 
 
 def cell(values: list[float]) -> str:
@@ -181,7 +209,8 @@ def main() -> None:
         if path.name not in found:
             found[path.name] = ablation(path, options.seeds, options.train_events, options.test_events)
             saved.write_text(json.dumps(found, indent=1))
-    publish(page, "ablation", ablation_table(found), options.write)
+    publish(page, "ablation", ablation_table({name: each["mrr"] for name, each in found.items()}), options.write)
+    publish(page, "losses", losses_table({name: each["losses"] for name, each in found.items()}), options.write)
 
 
 if __name__ == "__main__":
