@@ -83,7 +83,7 @@ real-streams:
 	@test -d "$(REAL)/wikipedia" || { echo "No real streams in $(REAL): set TGSCALE_SHARED_DATA to where they lie."; exit 1; }
 
 # Not Triton: torch for CUDA says itself which it needs.
-lock: ## Write constraints.txt anew, with the newest versions.
+lock: ## Write constraints.txt anew, with the newest versions that PYTHON takes: give it the oldest 3.11 there is.
 	rm -rf build/lock
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/pip install '.[dev,docs,formats,peers,mlflow,wandb]'

@@ -334,8 +334,8 @@ def test_get_fetches_and_imports(tmp_path, server, capsys):
 def test_get_from_a_folder(tmp_path):
     """Without a network: a mirror may be a folder."""
     (tmp_path / "usb").mkdir()
-    (tmp_path / "usb" / "CollegeMsg.txt.gz").write_bytes(gzip.compress(b"1 2 10\n3 4 20\n"))
-    report = get_dataset("collegemsg", tmp_path / "store", mirror=str(tmp_path / "usb"))
+    (tmp_path / "usb" / "sx-askubuntu.txt.gz").write_bytes(gzip.compress(b"1 2 10\n3 4 20\n"))
+    report = get_dataset("askubuntu", tmp_path / "store", mirror=str(tmp_path / "usb"))
     assert report.imported.events == 2
     with pytest.raises(DataError, match="could not be fetched: "):
         get_dataset("email-eu", tmp_path / "other", mirror=str(tmp_path / "usb"))
@@ -343,11 +343,13 @@ def test_get_from_a_folder(tmp_path):
 
 def test_get_ratings(tmp_path, server, monkeypatch):
     server.files["soc-sign-bitcoinotc.csv.gz"] = gzip.compress(b"6,2,4,1289241911.72836\n6,5,2,1289241941.53378\n")
-    with pytest.raises(DataError, match="the published one is c14281f9"):  # DGL's digest guards it
-        get_dataset("bitcoin-otc", tmp_path / "store", mirror=server.url)
     dataset = DATASETS["bitcoin-otc"]
-    plain = replace(dataset, files=(replace(dataset.files[0], sha1=None),))
-    monkeypatch.setitem(registry.DATASETS, "bitcoin-otc", plain)
+    for digests, said in (({}, "6424ac98"), ({"sha256": None}, "c14281f9"), ({"sha256": None, "sha1": None}, None)):
+        other = replace(dataset, files=(replace(dataset.files[0], **digests),))
+        monkeypatch.setitem(registry.DATASETS, "bitcoin-otc", other)
+        if said:
+            with pytest.raises(DataError, match=f"the published one is {said}"):
+                get_dataset("bitcoin-otc", tmp_path / "store", mirror=server.url)
     get_dataset("bitcoin-otc", tmp_path / "store", mirror=server.url)
     stream = open_stream(tmp_path / "store")
     assert (stream.edge_features.tolist(), stream.time_unit) == ([[4], [2]], "us")

@@ -1,7 +1,8 @@
-"""The table of public data sets: addresses, published digests, and how each is imported.
+"""The table of public data sets: addresses, digests, and how each is imported.
 
-A digest stands here only where somebody has published it. Where none is, the first fetch is trusted: see
-:mod:`tgscale.data.datasets.fetch`.
+A digest stands here where a copy of the very file could be looked at: its rows are those that others publish, and its
+gzip header has the time at which SNAP packed it (bitcoin-otc also has the SHA-1 that DGL's loader pins). For the other
+files the first fetch is trusted: see :mod:`tgscale.data.datasets.fetch`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class File:
 
     Attributes:
         url: where it lies.
-        sha256, sha1: published digests, in hex; None where none is known.
+        sha256, sha1: digests, in hex; None where none is known.
     """
 
     url: str
@@ -81,8 +82,8 @@ def _jodie(name: str, about: str, events: int, time_unit: str = "s") -> Dataset:
 
 def _snap(name: str, file: str, about: str, events: int, page: str | None = None, **options: Any) -> Dataset:
     home = f"{SNAP}/{page or file.split('.')[0]}.html"
-    sha1 = options.pop("sha1", None)
-    return Dataset(name, about, (File(f"{SNAP}/{file}", sha1=sha1),), home, events, {"format": "snap"} | options)
+    digests = {kind: options.pop(kind, None) for kind in ("sha256", "sha1")}
+    return Dataset(name, about, (File(f"{SNAP}/{file}", **digests),), home, events, {"format": "snap"} | options)
 
 
 def _tgl(name: str, about: str, files: tuple[str, ...], events: int | None = None, **options: Any) -> Dataset:
@@ -105,9 +106,18 @@ DATASETS: dict[str, Dataset] = {
         _jodie("reddit", "posts in subreddits, 172 features; label: user banned", 672_447, "ms"),
         _jodie("mooc", "actions of students in a course, 4 features; label: drops out", 411_749),
         _jodie("lastfm", "songs that users listen to", 1_293_103),
-        _snap("collegemsg", "CollegeMsg.txt.gz", "messages in a student network", 59_835),
-        _snap("email-eu", "email-Eu-core-temporal.txt.gz", "mails in a research institution", 332_334),
-        _snap("mathoverflow", "sx-mathoverflow.txt.gz", "answers and comments on MathOverflow", 506_550),
+        _snap(
+            "collegemsg", "CollegeMsg.txt.gz", "messages in a student network", 59_835,
+            sha256="50ae2d98ed3bad9ddb18dbd495a89e5e10cfb8f7e86932827db29fc41b41f9fa",
+        ),
+        _snap(
+            "email-eu", "email-Eu-core-temporal.txt.gz", "mails in a research institution", 332_334,
+            sha256="f6cc93249978e59d1aba111b55ea10ec553917419a3be1210012b5db3580efa6",
+        ),
+        _snap(
+            "mathoverflow", "sx-mathoverflow.txt.gz", "answers and comments on MathOverflow", 506_550,
+            sha256="cdc635fda76dab06ab02ca242563fa333bb83d096571342ef0326d85ff0c04da",
+        ),
         _snap("askubuntu", "sx-askubuntu.txt.gz", "answers and comments on Ask Ubuntu", 964_437),
         _snap("superuser", "sx-superuser.txt.gz", "answers and comments on Super User", 1_443_339),
         _snap("stackoverflow", "sx-stackoverflow.txt.gz", "answers and comments on Stack Overflow", 63_497_050),
@@ -115,7 +125,8 @@ DATASETS: dict[str, Dataset] = {
         _snap(
             "bitcoin-otc", "soc-sign-bitcoinotc.csv.gz", "ratings of trust, -10 to 10, as the edge feature", 35_592,
             "soc-sign-bitcoin-otc", time_unit="us",
-            sha1="c14281f9e252de0bd0b5f1c6e2bae03123938641",  # published in DGL's BitcoinOTCDataset
+            sha256="6424ac981dad3a019f697fc1b9fcd85c19d8d9f039797758e9ffb6fea100c373",
+            sha1="c14281f9e252de0bd0b5f1c6e2bae03123938641",
         ),
         _snap(
             "bitcoin-alpha", "soc-sign-bitcoinalpha.csv.gz", "ratings of trust, -10 to 10, as the edge feature", 24_186,
