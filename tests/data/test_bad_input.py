@@ -373,6 +373,17 @@ def test_drop_counts_and_lists(folder):
     assert store.read_meta(folder / "out" / "store")["source"]["dropped"]["time"] == 4
 
 
+def test_a_feature_that_is_no_number_is_not_taken_for_a_bad_line(folder):
+    """DuckDB would cast as it splits, and count a value that it cannot cast as a line that it cannot split."""
+    (folder / "e.csv").write_text("src,dst,time,f0,f1\n1,2,3,0.5,abc\n1,2,3,0.5\n1,2,-4,0.5,1\n2,3,4,0.5,1\n")
+    report = import_events(folder / "e.csv", folder / "out" / "store", on_error="drop", edge_features="f*")
+    words = {reason.part: reason.examples[0] for reason in report.dropped}
+    assert set(words) == {"line", "edge_features", "time"}
+    assert "row 1, column 'f1' (edge_features): 'abc' is not a number" in words["edge_features"]
+    assert "row 2 has not the right number" in words["line"]
+    assert "row 3, column 'time' (time): '-4' is negative" in words["time"]
+
+
 def test_drop_of_everything_is_refused(folder):
     refused(folder, "src,dst,time\n1,2,-3\n", "no events left", on_error="drop")
 

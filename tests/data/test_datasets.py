@@ -19,6 +19,7 @@ from types import SimpleNamespace
 import pytest
 
 from tgscale.cli import data as command
+from tgscale.data.datasets import get as get_module
 from tgscale.data.datasets import registry
 from tgscale.data.datasets.fetch import fetch, recorded_digest
 from tgscale.data.datasets.get import downloads_folder, get_dataset, parse_digests
@@ -56,8 +57,22 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {first}-{len(content) - 1}/{len(content)}")
         if how.validator:
             self.send_header("ETag", how.validator)
-        self.send_header("Content-Length", str(len(part)))
+        if how.chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+        else:
+            self.send_header("Content-Length", str(len(part)))
         self.end_headers()
+        if how.chunked:
+            size = how.cut_after if how.cuts else len(part)
+            for at in range(0, size, how.chunked):
+                chunk = part[at : min(at + how.chunked, size)]
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+            if how.cuts:
+                how.cuts -= 1
+                self.close_connection = True
+            else:
+                self.wfile.write(b"0\r\n\r\n")
+            return None
         if how.cuts:
             how.cuts -= 1
             part = part[: how.cut_after]
@@ -82,7 +97,7 @@ def server():
     served = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     served.files, served.asked = {"x.bin": CONTENT}, []
     served.how = SimpleNamespace(
-        ranges=True, validator='"v1"', cuts=0, cut_after=2 << 20, failing=0, failure=503, stall=None
+        ranges=True, validator='"v1"', cuts=0, cut_after=2 << 20, failing=0, failure=503, stall=None, chunked=0
     )
     served.url = f"http://127.0.0.1:{served.server_port}"
     thread = threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.01})
@@ -130,6 +145,19 @@ def test_a_connection_that_breaks_is_gone_on_with(tmp_path, server):
     assert get(server, tmp_path).path.read_bytes() == CONTENT
     assert [asked for _, asked, _ in server.asked] == [None, f"bytes={2 << 20}-", f"bytes={4 << 20}-"]
     assert {condition for _, _, condition in server.asked[1:]} == {'"v1"'}
+
+
+@pytest.mark.parametrize("validator", ['"v1"', None])  # it can be gone on with; it must be fetched anew
+def test_a_chunked_answer_that_is_cut_is_not_taken_for_whole(tmp_path, server, validator):
+    """Such an answer has no length that would tell."""
+    server.how.chunked, server.how.cuts, server.how.validator = 300_000, 2, validator
+    found = get(server, tmp_path)
+    assert found.path.read_bytes() == CONTENT
+    assert len(server.asked) == 3
+    server.how.cuts = 10**6
+    with pytest.raises(DataError, match=r"the connection ended after [\d,]+ bytes"):
+        fetch(f"{server.url}/x.bin", tmp_path / "y.bin", wait=0.001, tries=2)
+    assert not (tmp_path / "y.bin").exists()
 
 
 def test_a_killed_fetch_is_gone_on_with_by_the_next(tmp_path, server):
@@ -387,6 +415,24 @@ def test_a_broken_archive(tmp_path, server):
     server.files["tgbl-uci.zip"] = b"not a zip"
     with pytest.raises(DataError, match=r"tgbl-uci\.zip is not a zip archive"):
         get_dataset("tgbl-uci", tmp_path / "store", mirror=server.url)
+
+
+def test_an_archive_that_another_process_unpacks_meanwhile(tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a/a_edgelist.csv", "x")
+    real = zipfile.ZipFile.extract
+
+    def slowly(self, entry, folder):
+        monkeypatch.setattr(zipfile.ZipFile, "extract", real)
+        get_module._unpacked(tmp_path / "a.zip", DIGEST)
+        return real(self, entry, tmp_path / "other")
+
+    monkeypatch.setattr(zipfile.ZipFile, "extract", slowly)
+    monkeypatch.setattr(get_module.os, "getpid", iter([1, 2]).__next__)
+    (tmp_path / ".a.tmp-1").mkdir()
+    unpacked = get_module._unpacked(tmp_path / "a.zip", DIGEST)
+    assert (unpacked / "a" / "a_edgelist.csv").read_text() == "x"
+    assert not list(tmp_path.glob(".a.tmp-*"))
 
 
 def test_fetch_only(tmp_path, server, capsys):

@@ -123,6 +123,8 @@ def test_node_classes_come_from_a_table_by_source_id(events, tmp_path):
         ("id,c\ny,1\n", None, "no id in column 'id' is a node"),
         ("id,c,d\na,1,1\n", None, "which column holds the classes is not said"),
         ("id,c,d\na,1,1\n", "e", "there is no column 'e'"),
+        ("id,c\na,1\nb,2,3\n", None, r"--node-labels .*nodes\.csv, row 2 has not the right number of values.*Correct"),
+        ("id,c\na,1,1\nb\nc,2,3,4\n", None, r"nodes\.csv, row 1 .* 3 lines have such a fault"),
     ],
 )
 def test_node_tables_that_do_not_fit_are_refused(events, tmp_path, text, column, words):
@@ -130,6 +132,13 @@ def test_node_tables_that_do_not_fit_are_refused(events, tmp_path, text, column,
     with pytest.raises(DataError, match=words):
         import_events(events, tmp_path / "data", node_labels=table, node_label_column=column)
     assert not (tmp_path / "data").exists()
+
+
+def test_lines_left_out_of_the_events_are_no_fault_of_the_node_table(tmp_path):
+    events = write(tmp_path / "e.csv", "src,dst,time\na,b,1\na,b\nb,c,2\n")
+    table = write(tmp_path / "nodes.csv", "id,c\na,1\n")
+    report = import_events(events, tmp_path / "data", node_labels=table, on_error="drop")
+    assert (report.events, report.dropped[0].rows) == (2, 1)
 
 
 def test_a_table_is_needed_for_its_column(events, tmp_path):

@@ -257,6 +257,26 @@ def test_jodie_has_its_header_and_features_after_commas(tmp_path):
     assert lines[3].startswith("0,0,4,0,")
 
 
+@pytest.mark.parametrize("format", ["jodie", "tgb-csv"])
+@pytest.mark.parametrize("bipartite", [True, False])
+def test_the_ids_beside_jodie_are_those_of_its_users_and_items(tmp_path, format, bipartite):
+    (tmp_path / "e.csv").write_text("src,dst,time\n30,7,1\n20,9,2\n30,8,3\n")
+    import_events(tmp_path / "e.csv", tmp_path / "store", bipartite=bipartite)
+    export_events(tmp_path / "store", tmp_path / "toy.csv", format=format)
+    rows = [line.split(",")[:2] for line in (tmp_path / "toy.csv").read_text().splitlines()[1:]]
+    ids = pq.read_table(tmp_path / "toy.node_ids.parquet").to_pylist()
+    id_of = {(row["side"], str(row["node"])): row["id"] for row in ids}
+    assert [(id_of["user", u], id_of["item", v]) for u, v in rows] == [(30, 7), (20, 9), (30, 8)]
+    assert len(ids) == 5
+
+
+def test_no_ids_lie_beside_jodie_where_they_are_its_numbers(tmp_path):
+    (tmp_path / "e.csv").write_text("src,dst,time\n0,1,1\n1,0,2\n")
+    import_events(tmp_path / "e.csv", tmp_path / "store", bipartite=True)
+    export_events(tmp_path / "store", tmp_path / "toy.csv", format="jodie")
+    assert not (tmp_path / "toy.node_ids.parquet").exists()
+
+
 @pytest.mark.parametrize("layout", ["wiki", "coin"])
 def test_tgb_edge_lists(tmp_path, layout):
     changes = {"src": [0, 1, 0, 1, 1, 0], "dst": [3, 3, 2, 2, 2, 3]} if layout == "wiki" else {}

@@ -105,6 +105,27 @@ def test_overwrite_does_not_replace_what_is_not_a_data_directory(tmp_path):
     with pytest.raises(StoreError, match="not a tgscale data directory"):
         save_stream(make_stream(), tmp_path / "precious", overwrite=True)
     assert (tmp_path / "precious" / "thesis.tex").exists()
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(StoreError, match="not a tgscale data directory"):
+        save_stream(make_stream(), tmp_path / "file", overwrite=True)
+
+
+@pytest.mark.parametrize("meta", ['{"title": "mine"}', '{"files": {"x.npy": 1}}', "no json", "[1]"])
+def test_overwrite_does_not_replace_a_folder_of_another_program_with_a_meta_json(tmp_path, meta):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "meta.json").write_text(meta)
+    np.save(tmp_path / "other" / "x.npy", np.arange(3))
+    with pytest.raises(StoreError, match="not a tgscale data directory, or holds other files too"):
+        save_stream(make_stream(), tmp_path / "other", overwrite=True)
+    assert (tmp_path / "other" / "x.npy").exists()
+
+
+def test_overwrite_keeps_what_somebody_put_into_a_data_directory(tmp_path):
+    save_stream(make_stream(name="old"), tmp_path / "toy")
+    (tmp_path / "toy" / "notes.txt").write_text("x")
+    with pytest.raises(StoreError, match="holds other files too"):
+        save_stream(make_stream(name="new"), tmp_path / "toy", overwrite=True)
+    assert (tmp_path / "toy" / "notes.txt").exists()
 
 
 def test_a_crash_between_the_two_renames_loses_nothing(tmp_path):

@@ -125,6 +125,19 @@ def test_what_is_refused(tmp_path):
     (tmp_path / "mine" / "thesis.tex").write_text("")
     with pytest.raises(RunError, match="is no exported model"):
         export_stream(run, tmp_path / "mine", overwrite=True, quiet=True)
+    (tmp_path / "mine" / "config.json").write_text('{"model_type": "bert"}')  # of another program
+    with pytest.raises(RunError, match="is no exported model"):
+        export_stream(run, tmp_path / "mine", overwrite=True, quiet=True)
+    (tmp_path / "mine" / "thesis.tex").unlink()
+    with pytest.raises(RunError, match="is no exported model"):
+        export_stream(run, tmp_path / "mine", overwrite=True, quiet=True)
+    (tmp_path / "mine" / "config.json").unlink()
+    (out / "notes.txt").write_text("")
+    with pytest.raises(RunError, match="holds other files too"):
+        export_stream(run, out, overwrite=True, quiet=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="is no exported model"):
+        export_stream(run, tmp_path / "file", overwrite=True, quiet=True)
     with pytest.raises(RunError, match="is no exported model"):
         load_model(tmp_path / "mine")
     config = json.loads((out / "config.json").read_text())

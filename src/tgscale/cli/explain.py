@@ -51,6 +51,8 @@ def main(argv: list[str]) -> None:
         raise ConfigError(f"--window is {command.window}: give 1 or more.")
     if command.out and command.out.suffix not in (".svg", ".png", ".pdf", ".dot"):
         raise ConfigError(f"--out {command.out}: give a name that ends in .svg, .png, .pdf or .dot.")
+    if command.out and not command.out.absolute().parent.is_dir():
+        raise ConfigError(f"--out {command.out} cannot be written: {command.out.parent} is not a directory.")
     sequence = open_snapshots(command.data)
     features = width_of_features(sequence, command.net.features)
     config = SnapshotConfig(command.data, Path(), model=command.model, window=command.window, net=command.net)

@@ -15,6 +15,7 @@ from tgscale.data.following import Rows
 from tgscale.data.formats import read_source
 from tgscale.data.formats.source import FILE_COLUMN, sql_name
 from tgscale.data.ids import NodeIds
+from tgscale.data.problems import refuse_bad_lines
 from tgscale.data.work import parse_memory, work_database
 from tgscale.errors import DataError
 
@@ -66,7 +67,8 @@ def read_candidates(
     with writing_as(DirectoryWriter, folder) as writer:
         work = writer.folder / "work"
         with work_database(work, parse_memory(memory_limit), None) as db:
-            relation = read_source([file], "auto", work).relation
+            source = read_source([file], "auto", work)
+            relation = source.relation
             names = [name for name, *_ in db.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()]
             names = [name for name in names if name != FILE_COLUMN]
             row, column = _columns(
@@ -75,6 +77,12 @@ def read_candidates(
             place = f"try_cast({sql_name(row)} AS BIGINT)" if row else "0"
             listed = f"SELECT {place} AS row, {sql_name(column)}::VARCHAR AS id FROM {relation}"
             db.execute(f"CREATE TABLE listed AS {listed}")
+            refuse_bad_lines(db, source, "--candidates")
+            wrong = db.execute("SELECT rowid FROM listed WHERE row IS NULL ORDER BY rowid LIMIT 1").fetchall()
+            if wrong:
+                raise DataError(
+                    f"--candidates {file}, row {wrong[0][0] + 1}: the value of column {row!r} is no whole number."
+                )
             known = f"SELECT node, id::VARCHAR AS id FROM ({ids.known('dst')})"
             db.execute(
                 f"CREATE TABLE found AS SELECT listed.rowid AS line, row, node FROM listed JOIN ({known}) USING (id)"

@@ -243,9 +243,20 @@ def check_target(path: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise StoreError(f"{path} already exists: choose another target, or pass --overwrite to replace it.")
-    empty = path.is_dir() and not any(path.iterdir())
-    if not empty and not (path / META).is_file():
-        raise StoreError(f"{path} exists and is not a tgscale data directory, so it is not replaced: choose another.")
+    if not path.is_dir() or {entry.name for entry in path.iterdir()} - _own_files(path):
+        raise StoreError(
+            f"{path} exists and is not a tgscale data directory, or holds other files too, so it is not replaced: "
+            "choose another, or remove it yourself."
+        )
+
+
+def _own_files(path: Path) -> set[str]:
+    """Names of the files that belong to a data directory, as its ``meta.json`` lists them; none for another's."""
+    try:
+        meta = json.loads((path / META).read_text())
+        return {META, *meta["files"]} if "format_version" in meta else set()
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
 
 
 def disk_full(path: Path, needed: int) -> StoreError:

@@ -19,7 +19,7 @@ from tgscale.data.directory import CHUNK_BYTES, DirectoryWriter, open_columns, r
 from tgscale.data.formats.source import Columns
 from tgscale.data.ids import SIDES, NodeIds
 from tgscale.data.index import narrow
-from tgscale.data.problems import Dropped
+from tgscale.data.problems import Dropped, lines_left_out
 from tgscale.data.reading import Reading, check_choice, checked_rows, find_files
 from tgscale.data.staging import Staged, Times
 from tgscale.data.store import NODE_IDS
@@ -130,6 +130,7 @@ def read_rows(
         work = writer.folder / "work"
         with work_database(work, reading.memory, options.query) as db:
             rows, staged, dropped = checked_rows(db, paths, reading, work, progress)
+            left_out = lines_left_out(db, rows)
             where = ", ".join(map(str, rows.files)) or "the query"
             table = None if staged.columns.edge_features else rows.edge_table
             width = 0 if queries else (staged.width if table is None else table.shape[1])
@@ -138,7 +139,7 @@ def read_rows(
             fresh, unknown = ids.number(db, where, () if queries else ("dst",), options.unknown)
             dropped += unknown
             nodes = ids.nodes + fresh
-            _write(db, writer, staged, table, width, nodes, queries, where)
+            _write(db, writer, staged, table, width, nodes, queries, where, left_out)
             if fresh or ids.rule != "plain":
                 ids.write(db, writer.folder / NODE_IDS)
         shutil.rmtree(work)
@@ -147,8 +148,10 @@ def read_rows(
 
 
 def _reading(meta: dict[str, Any], ids: NodeIds, options: RowOptions, queries: bool) -> Reading:
-    recorded = (meta.get("source") or {}).get("columns") or {}
-    times = Times(meta["time_unit"], options.source_time_unit or meta["time_unit"])
+    source = meta.get("source") or {}
+    recorded = source.get("columns") or {}
+    unit = options.source_time_unit or source.get("source_time_unit") or meta["time_unit"]
+    times = Times(meta["time_unit"], unit)
     given = Columns(
         options.src,
         "" if queries else options.dst,
@@ -208,6 +211,7 @@ def _write(
     nodes: int,
     queries: bool,
     where: str,
+    left_out: np.ndarray,
 ) -> None:
     count = db.execute("SELECT count(*) FROM staged WHERE problem IS NULL").fetchall()[0][0]
     if not count:
@@ -222,6 +226,8 @@ def _write(
     for chunk in _chunks(
         db, staged, sides, 0 if table is not None else width, max(1024, CHUNK_BYTES // (4 * width + 40))
     ):
+        # Lines that could not be split are no rows of the table, but have their places in the source.
+        chunk["row"] = chunk["row"] + np.searchsorted(left_out, chunk["row"], side="right")
         for name in (*sides, "time", "row"):
             writer.append(name, chunk[name])
         if table is not None and width:

@@ -155,7 +155,7 @@ def import_events(
             time_unit=time_unit,
             num_sources=nodes.num_sources,
             source_split=written.split,
-            source={**origin(prepared, query), **(about or {})},
+            source={**origin(prepared, reading), **(about or {})},
             classes=classes,
         )
     return ImportReport(

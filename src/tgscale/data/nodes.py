@@ -18,6 +18,7 @@ from tgscale.data.directory import CHUNK_BYTES, DirectoryWriter
 from tgscale.data.event_classes import sort_classes
 from tgscale.data.formats import read_source
 from tgscale.data.formats.source import FILE_COLUMN, sql_name, sql_text
+from tgscale.data.problems import refuse_bad_lines
 from tgscale.data.staging import Staged
 from tgscale.data.store import NODE_IDS
 from tgscale.errors import DataError
@@ -117,12 +118,15 @@ def write_node_labels(
     _refuse_shared_ids(db, nodes, "node labels")
     if not file.exists():
         raise DataError(f"node labels {file} not found: give a CSV, Parquet or JSON file.")
-    relation = read_source([file], "auto", writer.folder / "work" / "labels").relation
+    source = read_source([file], "auto", writer.folder / "work" / "labels")
+    relation = source.relation
     key, label = _label_columns(db, file, relation, column)
-    db.execute(
+    reader = db.cursor()  # has a table of bad lines of its own
+    reader.execute(
         f"CREATE TABLE labels AS SELECT DISTINCT {sql_name(key)}::VARCHAR AS id, {sql_name(label)}::VARCHAR AS label "
         f"FROM {relation} WHERE {sql_name(label)} IS NOT NULL"
     )
+    refuse_bad_lines(reader, source, "--node-labels")
     twice = db.execute("SELECT id FROM labels GROUP BY id HAVING count(*) > 1 ORDER BY id LIMIT 1").fetchall()
     if twice:
         raise DataError(f"{file}: the id {twice[0][0]!r} has more than one class in column {label!r}: keep one.")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -48,7 +51,7 @@ def check_rows(db: duckdb.DuckDBPyConnection, staged: Staged, times: Times, on_e
     Raises:
         DataError: there are some and ``on_error`` is ``"stop"``; it says the first one in words.
     """
-    lines = _bad_lines(db, staged.source)  # first: any other scan of the text would add to the table of rejects
+    lines = bad_lines(db, staged.source)  # first: any other scan of the text would add to the table of rejects
     if lines and staged.source.edge_table is not None and staged.source.edge_row is None:
         raise DataError(
             f"{lines[0].examples[0]} The features lie beside the rows by position, so no row can be dropped."
@@ -62,7 +65,8 @@ def check_rows(db: duckdb.DuckDBPyConnection, staged: Staged, times: Times, on_e
     return bad
 
 
-def _bad_lines(db: duckdb.DuckDBPyConnection, source: Source) -> list[Dropped]:
+def bad_lines(db: duckdb.DuckDBPyConnection, source: Source) -> list[Dropped]:
+    """The lines that the last scan of a text source could not split into values, as one reason; or nothing."""
     scanned = db.execute("SELECT count(*) FROM duckdb_tables() WHERE table_name = 'rejects'").fetchall()[0][0]
     if not source.text or not scanned:
         return []
@@ -79,6 +83,33 @@ def _bad_lines(db: duckdb.DuckDBPyConnection, source: Source) -> list[Dropped]:
         fault = "has not the right number of values" if "COLUMNS" in kind else "cannot be split into values"
         examples.append(f"{original(source.files, path)}, row {line - source.header} {fault} ({what}): {text[:80]!r}.")
     return [Dropped("line", count, examples)]
+
+
+def refuse_bad_lines(db: duckdb.DuckDBPyConnection, source: Source, option: str) -> None:
+    """Refuse a table in which lines could not be split, as the last scan of ``db`` found.
+
+    Raises:
+        DataError: names the file and the first such line.
+    """
+    for lines in bad_lines(db, source):
+        more = f" {lines.rows:,} lines have such a fault." if lines.rows > 1 else ""
+        raise DataError(f"{option} {lines.examples[0]}{more} Correct the file.")
+
+
+def lines_left_out(db: duckdb.DuckDBPyConnection, source: Source) -> np.ndarray:
+    """For each line that could not be split the row of ``staged`` that it stood before, ascending."""
+    if source.format == "query" or not bad_lines(db, source):
+        return np.empty(0, np.int64)
+    lines, rows = defaultdict[Path, list[int]](list), Counter[Path]()
+    for path, line in db.execute(f"SELECT DISTINCT file_path, line {LAST_SCAN} ORDER BY line").fetchall():
+        lines[original(source.files, path)].append(line - source.header - 1)
+    for path, count in db.execute(f"SELECT {FILE_COLUMN}, count(*) FROM {source.relation} GROUP BY 1").fetchall():
+        rows[original(source.files, path)] += count
+    before, start = list[int](), 0
+    for file in source.files:
+        before += [start + line - place for place, line in enumerate(lines[file])]
+        start += rows[file]
+    return np.array(before, np.int64)
 
 
 def _mark_bad_features(db: duckdb.DuckDBPyConnection, table: np.ndarray, row_column: str | None) -> None:
@@ -208,7 +239,8 @@ def _finer(times: Times) -> str:
 
 def _id_words(value: Any, source: Source) -> str:
     number = _number(value)
-    if number is None or not number.is_integer():
+    zeros = isinstance(value, str) and source.ids == "auto" and re.match(r"\s*[+-]?0[0-9]", value)
+    if number is None or not number.is_integer() or zeros:
         return "is not an integer id like those before it (for ids that are text, pass --ids text)"
     if source.node_table is not None:
         return f"lies outside the {len(source.node_table)} rows of the node features"

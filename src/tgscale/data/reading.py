@@ -124,12 +124,13 @@ def find_files(source: str | Path | Sequence[str | Path] | None, query: str | No
     return found
 
 
-def origin(prepared: Prepared, query: str | None) -> dict[str, Any]:
+def origin(prepared: Prepared, reading: Reading) -> dict[str, Any]:
     """What ``meta.json`` keeps about where the data came from."""
     return {
         "format": prepared.source.format,
         "files": [str(file) for file in prepared.source.files],
-        "query": query,
+        "query": reading.query,
+        "source_time_unit": reading.times.source_unit,
         "columns": vars(prepared.columns),
         "dropped": {reason.part: reason.rows for reason in prepared.dropped},
     }

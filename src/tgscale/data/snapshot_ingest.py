@@ -129,7 +129,7 @@ def import_snapshots(
             num_relations=relations,
             undirected=undirected,
             time_unit=times.unit,
-            source={**origin(prepared, query), "cut": steps.about},
+            source={**origin(prepared, reading), "cut": steps.about},
         )
     found = prepared.source
     return report_on(

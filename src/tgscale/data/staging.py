@@ -21,6 +21,8 @@ from tgscale.errors import ConfigError
 UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"}
 SAMPLE = 10_000
+LEADING_ZERO = r"regexp_matches({}, '^\s*[+-]?0[0-9]')"
+"""SQL that is true of an id such as ``007``, which is text: as a number it would be the node ``7``."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,8 @@ def stage(
     kinds = _id_kinds(table, columns, source.ids if ids == "auto" else ids, bipartite)
     classes, columns = _classes(table, columns)
     features, feature_check, list_width = _features(table, columns.edge_features)
-    selected = {role: _id_sql(table, name, kinds[role]) for role, name in _roles(columns, "src", "dst")}
+    guessed = ids == source.ids == "auto"
+    selected = {role: _id_sql(table, name, kinds[role], guessed) for role, name in _roles(columns, "src", "dst")}
     selected |= {"time": _time_sql(table, str(columns.time), times)}
     selected |= {
         role: _integer_sql(table, name) for role, name in _roles(columns, "label", "split", "edge_type", "until")
@@ -186,11 +189,19 @@ def _id_kinds(table: _Typing, columns: Columns, ids: str, apart: bool) -> dict[s
 
 
 def _id_kind(table: _Typing, name: str) -> str:
-    return "int" if table.looks_integer(name) else "text"
+    if not table.looks_integer(name):
+        return "text"
+    zeros = table.kind(name) == "text" and table.first_rows(name, f"bool_or({LEADING_ZERO.format('x')})")
+    return "text" if zeros else "int"
 
 
-def _id_sql(table: _Typing, name: str, kind: str) -> str:
-    return _integer_sql(table, name) if kind == "int" else f"CAST({table.sql(name)} AS VARCHAR)"
+def _id_sql(table: _Typing, name: str, kind: str, guessed: bool) -> str:
+    if kind == "text":
+        return f"CAST({table.sql(name)} AS VARCHAR)"
+    whole = _integer_sql(table, name)
+    if not guessed or table.kind(name) != "text":
+        return whole
+    return f"CASE WHEN NOT {LEADING_ZERO.format(table.sql(name))} THEN {whole} END"
 
 
 def _integer_sql(table: _Typing, name: str) -> str:

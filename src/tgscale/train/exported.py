@@ -103,8 +103,19 @@ def check_out(out: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise RunError(f"--out {out} is there already: give another folder, or --overwrite to replace it.")
-    if not (out / CONFIG).is_file() and any(out.iterdir()):
-        raise RunError(f"--out {out} is no exported model, so it is not replaced: give another folder.")
+    if not out.is_dir() or {entry.name for entry in out.iterdir()} - _own_files(out):
+        raise RunError(
+            f"--out {out} is no exported model, or holds other files too, so it is not replaced: give another folder."
+        )
+
+
+def _own_files(out: Path) -> set[str]:
+    """Names of the files that an export may have; none for a folder whose ``config.json`` is another program's."""
+    try:
+        ours = "tgscale" in json.loads((out / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return set()
+    return {CONFIG, WEIGHTS, MEMORY, "node_ids.parquet"} if ours else set()
 
 
 def load_model(path: Path | str, device: torch.device | str = "cpu") -> Exported:

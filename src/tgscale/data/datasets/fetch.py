@@ -253,6 +253,7 @@ def _copy(answer: Any, part: Path, have: int, size: int | None, progress: Progre
         file.seek(have)
         file.truncate()
         progress(have, size)
+        whole = True
         try:
             while piece := answer.read(PIECE):
                 file.write(piece)
@@ -261,10 +262,12 @@ def _copy(answer: Any, part: Path, have: int, size: int | None, progress: Progre
         except http.client.IncompleteRead as error:
             file.write(error.partial)
             have += len(error.partial)
+            whole = False
         file.flush()
         os.fsync(file.fileno())
-    if size is not None and have != size:
-        raise _Transient(f"the connection ended after {have:,} of {size:,} bytes")
+    if not whole or size not in (None, have):
+        of = "" if size is None else f" of {size:,}"
+        raise _Transient(f"the connection ended after {have:,}{of} bytes")
 
 
 def _read(about: Path) -> dict[str, Any]:

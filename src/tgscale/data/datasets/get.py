@@ -13,7 +13,7 @@ from tgscale.data.datasets.fetch import Fetched, Progress, fetch
 from tgscale.data.datasets.registry import Dataset, File, find_dataset
 from tgscale.data.directory import check_target
 from tgscale.data.ingest import ImportReport, import_events
-from tgscale.errors import ConfigError, DataError
+from tgscale.errors import ConfigError, DataError, StoreError
 
 FILE_BAR = Callable[[str], Progress]
 """Makes a progress function for the file of this name."""
@@ -165,6 +165,9 @@ def _unpacked(archive: Path, digest: str) -> Path:
                 # extract() keeps every entry below the folder, whatever its name.
                 files.extract(entry, work)
         os.replace(work, target)
+    except OSError as error:
+        if not target.exists():  # else another process was faster
+            raise StoreError(f"{archive} cannot be unpacked: {error}.") from error
     except zipfile.BadZipFile as error:
         raise DataError(
             f"{archive} is not a zip archive ({error}): remove it and run the same command again."

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tgscale.data.export.outgoing import Outgoing, Writer
-from tgscale.data.export.pieces import NODE_IDS_SUFFIX, feature_columns, write_node_ids, write_text
+from tgscale.data.export.pieces import NODE_IDS_SUFFIX, feature_columns, write_text
 from tgscale.data.stream import mark_nodes
 from tgscale.errors import DataError
 
@@ -51,7 +52,20 @@ def rows(data: Outgoing) -> Iterator[pa.RecordBatch]:
 def write(data: Outgoing, target: Path) -> None:
     """Write the file, and which ids its numbers stand for when they differ."""
     write_text(target, HEADER, rows(data))
-    write_node_ids(target.with_name(f"{target.stem}{NODE_IDS_SUFFIX}"), data)
+    ids = ids_of_sides(data)
+    if ids is not None:
+        pq.write_table(ids, target.with_name(f"{target.stem}{NODE_IDS_SUFFIX}"))
+
+
+def ids_of_sides(data: Outgoing) -> pa.Table | None:
+    """Which id of the source each user and each item stands for (side, node, id); None where numbers and ids agree."""
+    stream, ids, sides = data.stream, data.node_ids(), []
+    for side, column in (("user", stream.src), ("item", stream.dst)):
+        nodes = np.flatnonzero(mark_nodes(stream.num_nodes, column))
+        columns = {"side": [side] * len(nodes), "node": np.arange(len(nodes)), "id": ids.take(pa.array(nodes))}
+        sides.append(pa.table(columns))
+    table = pa.concat_tables(sides)
+    return None if table["node"].equals(table["id"]) else table
 
 
 def check(data: Outgoing) -> list[str]:
@@ -62,7 +76,7 @@ def check(data: Outgoing) -> list[str]:
             "become two nodes each. Export to csv, tgl or dyglib."
         )
     said = [] if data.stream.label is not None else ["the stream has no labels; state_label is 0 throughout"]
-    if data.ids is not None:
+    if ids_of_sides(data) is not None:
         said.append("users and items are numbered from 0; the ids of the source lie in the file beside it")
     return said
 

@@ -62,7 +62,9 @@ def read_header(file: Path) -> tuple[list[str], str]:
     lines = first_lines(file, 1)
     if not lines or not lines[0].strip():
         raise DataError(f"{file} is empty: expected a line of column names and a row per event.")
-    delimiter = max("\t,;| ", key=lines[0].count)
+    # A space only where there is nothing else: names may have spaces in them.
+    delimiter = max("\t,;|", key=lines[0].count)
+    delimiter = delimiter if delimiter in lines[0] else " "
     names = [name.strip() for name in next(csv.reader([lines[0]], delimiter=delimiter))]
     # A column without a name is the row number that pandas writes.
     names = [name or f"column{i}" for i, name in enumerate(names)]

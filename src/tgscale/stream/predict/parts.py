@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,22 @@ import pyarrow.parquet as pq
 
 from tgscale.data.files import sync_folder
 from tgscale.data.following import Rows
+from tgscale.errors import RunError
 from tgscale.stream.predict.ranking import Columns
 
 RATIO = "rank"
+
+
+@contextmanager
+def _said(path: Path) -> Iterator[None]:
+    """Say in words what the system could not do."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"{path} cannot be written ({error.strerror or error}): make room or check permissions, then ask for the "
+            "same again: it goes on from the last part that was saved."
+        ) from error
 
 
 class Parts:
@@ -32,7 +47,11 @@ class Parts:
         folder.mkdir(exist_ok=True)
 
     def write(self, step: int, low: int, high: int, columns: list[Columns]) -> None:
-        """Write the predictions for the rows ``[low, high)``, which begin with a step."""
+        """Write the predictions for the rows ``[low, high)``, which begin with a step.
+
+        Raises:
+            RunError: they cannot be written.
+        """
         rows, table = self._rows, {}
         table["row"] = pa.array(np.asarray(rows.row[low:high]))
         table["src"] = self._as_ids(np.asarray(rows.src[low:high]))
@@ -46,11 +65,12 @@ class Parts:
             table |= self._lists(columns)
         path = self._path(step)
         partial = path.with_suffix(".tmp")
-        pq.write_table(pa.table(table), partial)
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        sync_folder(self.folder)
+        with _said(path):
+            pq.write_table(pa.table(table), partial)
+            with open(partial, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+            sync_folder(self.folder)
 
     def join(self, out: Path, kept: set[int], about: dict[str, str]) -> dict[str, Any]:
         """Write all parts into one file, a row group each; a crash leaves the file of before or this one.
@@ -62,7 +82,14 @@ class Parts:
 
         Returns:
             ``rows``, and the mean reciprocal rank ``mrr`` and ``hits@10`` where there are ranks.
+
+        Raises:
+            RunError: it cannot be written; the parts stay.
         """
+        with _said(out):
+            return self._join(out, kept, about)
+
+    def _join(self, out: Path, kept: set[int], about: dict[str, str]) -> dict[str, Any]:
         partial = out.with_name(f".{out.name}.tmp-{os.getpid()}")
         rows, reciprocal, hits, ranked = 0, 0.0, 0, False
         try:

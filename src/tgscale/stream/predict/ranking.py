@@ -149,13 +149,14 @@ class Ranked:
         self._scored: list[Tensor] = []
 
     def pieces(self, step: Step) -> Iterator[Piece]:
-        low = step.low
-        while low < step.high:
-            high = min(step.high, low + max(1, PAIRS // max(1, self._lists.length(step, low, step.high))))
+        if step.low == step.high:
+            return
+        rows = max(1, PAIRS // max(1, self._lists.length(step, step.low, step.high)))
+        for low in range(step.low, step.high, rows):
+            high = min(low + rows, step.high)
             total = self._lists.length(step, low, high)
             for first in range(0, total, PAIRS):
                 yield Piece(step, low, high, first, min(first + PAIRS, total), total)
-            low = high
 
     def build(self, builder: BatchBuilder, piece: Piece) -> Batch:
         nodes = self._nodes(piece, piece.first, piece.last)

@@ -207,7 +207,7 @@ def _candidates(request: Request, data: Path, rows: Rows, folder: Path) -> Candi
         memory = request.rows.memory_limit
         found = read_candidates(request.candidates, data, rows, folder, dst=request.rows.dst, memory_limit=memory)
     if found.unknown and request.rows.unknown == "stop":
-        raise RunError(f"--candidates {request.candidates}: {found.unknown:,} ids are not nodes of the data.")
+        raise DataError(f"--candidates {request.candidates}: {found.unknown:,} ids are not nodes of the data.")
     return found
 
 
@@ -317,16 +317,12 @@ class _Predictions:
 def _state(request: Request, asked: str) -> Iterator[Path]:
     """The state directory of a request: locked, and of this request alone."""
     folder, file = request.folder, request.folder / "request.json"
-    if folder.exists() and not (file.exists() or not any(folder.iterdir())):
+    if folder.exists() and not (folder.is_dir() and (file.exists() or not any(folder.iterdir()))):
         raise RunError(f"--state {folder} holds something else: give a directory that is not there, or empty.")
-    try:
+    with _writable(folder):
         folder.mkdir(parents=True, exist_ok=True)
         request.out.parent.mkdir(parents=True, exist_ok=True)
         lock = open(folder / ".lock", "a")  # noqa: SIM115  (held open as long as the state)
-    except OSError as error:
-        raise RunError(
-            f"{error.filename} cannot be written ({error.strerror}): choose another --out or --state."
-        ) from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -341,13 +337,24 @@ def _state(request: Request, asked: str) -> Iterator[Path]:
             for entry in folder.iterdir():
                 if entry.is_dir():
                     shutil.rmtree(entry)
-        write_atomically(file, json.dumps({"asked": asked, "out": str(request.out)}))
+        with _writable(file):
+            write_atomically(file, json.dumps({"asked": asked, "out": str(request.out)}))
         try:
             yield folder
         except (ConfigError, DataError):  # the request's fault: nothing to go on with
             if not (folder / CHECKPOINTS).exists():
                 shutil.rmtree(folder)
             raise
+
+
+@contextlib.contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"{error.filename or path} cannot be written ({error.strerror}): choose another --out or --state, or make room."
+        ) from None
 
 
 def _tag_of_best(run: Path) -> str:

@@ -8,6 +8,9 @@ import numpy as np
 
 from tgscale.data.following import Rows
 
+QUERIES = 1 << 10
+"""Queries of a step, at most: the state is saved between steps alone."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -43,4 +46,12 @@ def steps_of_queries(spans: list[tuple[int, int]], time: np.ndarray, queries: Ro
     batch[before == len(time)] = len(spans)
     low = np.searchsorted(batch, np.arange(len(spans) + 1)).tolist()
     steps = [Step(*span, low[i], low[i + 1]) for i, span in enumerate(spans)]
-    return [*steps, Step(len(time), len(time), low[-1], len(queries.time))]
+    steps.append(Step(len(time), len(time), low[-1], len(queries.time)))
+    return [part for step in steps for part in _cut(step)]
+
+
+def _cut(step: Step) -> list[Step]:
+    """The step in steps of at most ``QUERIES`` rows; the events enter the memory after the last of them."""
+    lows = range(step.low, step.high - QUERIES, QUERIES)
+    first = [Step(step.start, step.start, low, low + QUERIES) for low in lows]
+    return [*first, Step(step.start, step.stop, step.low + QUERIES * len(lows), step.high)]
