@@ -59,7 +59,12 @@ def test_without_a_rewrite_it_says_what_could_be_kept(explain):
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [(["--window", "0"], "--window is 0"), (["--out", "a.jpeg"], ".svg"), (["--model", "gcn"], "tgcn")],
+    [
+        (["--window", "0"], "--window is 0"),
+        (["--out", "a.jpeg"], ".svg"),
+        (["--out", "nope/a.svg"], "nope is not a directory"),
+        (["--model", "gcn"], "tgcn"),
+    ],
 )
 def test_mistakes(explain, words, message):
     code, printed, said = explain(*words)

@@ -65,6 +65,11 @@ def test_words_and_json(tgscale, capsys, tmp_path):
         (("run", "--out", "p.parquet", "--events", "new.parquet"), 3, "start from an earlier point with --after val"),
         (("run", "--out", "p.parquet", "--events", "new.parquet", "--src", "who"), 3, "has no column 'who' for src"),
         (("run", "--out", "p.parquet", "--event", "new.parquet"), 2, "--events"),
+        (
+            ("run", "--out", "p.parquet", "--events", "new.parquet", "--state", "new.parquet"),
+            5,
+            "--state new.parquet holds something else",
+        ),
     ],
 )
 def test_mistakes_are_answered(tgscale, capsys, folder, argv, code, words):

@@ -12,11 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tgscale.data import staging
 from tgscale.data.index import build_pair_index, build_tcsr
 from tgscale.data.ingest import import_events
 from tgscale.data.store import lookup_nodes, open_stream, read_meta
 from tgscale.data.stream import EventStream, Split
-from tgscale.errors import StoreError
+from tgscale.errors import DataError, StoreError
 
 
 def write_csv(path, table):
@@ -114,6 +115,34 @@ def test_text_ids_are_numbered_in_order_and_kept(tmp_path):
     mapping = pq.read_table(tmp_path / "store" / "node_ids.parquet").to_pydict()
     assert mapping == {"node": [0, 1, 2, 3], "id": ["Ann", "bob", "eve", "zoë, x"]}
     assert lookup_nodes(tmp_path / "store", ["eve", "nobody", "Ann"]).tolist() == [2, -1, 0]
+
+
+@pytest.mark.parametrize("bipartite", [False, True])
+def test_ids_with_leading_zeros_are_text(tmp_path, bipartite):
+    table = {"src": ["007", "7", "0"], "dst": ["8", "9", "8"], "time": [1, 2, 3]}
+    import_events(write_csv(tmp_path / "e.csv", table), tmp_path / "store", bipartite=bipartite)
+    side = "src" if bipartite else None
+    assert lookup_nodes(tmp_path / "store", ["0", "007", "7"], side).tolist() == [0, 1, 2]
+    import_events(tmp_path / "e.csv", tmp_path / "int", bipartite=bipartite, ids="int")
+    assert lookup_nodes(tmp_path / "int", ["0", "7"], side).tolist() == [0, 1]
+
+
+def test_a_later_id_with_leading_zeros_is_no_integer(tmp_path, monkeypatch):
+    monkeypatch.setattr(staging, "SAMPLE", 2)
+    table = {"src": ["7", "8", "007"], "dst": [1, 2, 3], "time": [1, 2, 3]}
+    with pytest.raises(DataError, match=r"row 3, column 'src' \(src\): '007' is not an integer id .*--ids text"):
+        import_events(write_csv(tmp_path / "e.csv", table), tmp_path / "store")
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t", ";", " "])
+def test_names_of_columns_may_have_spaces(tmp_path, delimiter):
+    gap = "_" if delimiter == " " else " "
+    lines = ["who is it,to whom,when,the one f", "1,2,3,0.5"]
+    (tmp_path / "e.csv").write_text("\n".join(lines).replace(" ", gap).replace(",", delimiter))
+    names = {"src": "who is it", "dst": "to whom", "edge_features": "the one f"}
+    names = {role: name.replace(" ", gap) for role, name in names.items()}
+    import_events(tmp_path / "e.csv", tmp_path / "store", time="when", **names)
+    assert open_stream(tmp_path / "store").edge_features.tolist() == [[0.5]]
 
 
 def test_text_on_one_side_makes_text_of_both(tmp_path):
@@ -335,6 +364,7 @@ def test_report_and_meta_say_what_was_done(tmp_path):
     assert (meta["name"], meta["events"], meta["nodes"], meta["edge_dim"]) == ("wiki", 2, 3, 1)
     assert meta["source"]["format"] == "csv"
     assert meta["source"]["files"] == [str(file)]
+    assert meta["source"]["source_time_unit"] == "s"
 
 
 def test_progress_is_told(tmp_path):

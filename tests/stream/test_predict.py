@@ -1,6 +1,9 @@
 """Predictions: the numbers of the evaluation, whatever interrupts them, and nothing of the future."""
 
+import bz2
 import dataclasses
+import errno
+import os
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +12,7 @@ import pytest
 import torch
 
 import tgscale
-from tgscale.data.following import RowOptions
+from tgscale.data.following import RowOptions, Rows, read_rows
 from tgscale.data.generate import generate_stream
 from tgscale.data.store import open_stream, save_stream
 from tgscale.data.stream import EventStream
@@ -17,9 +20,11 @@ from tgscale.errors import ConfigError, DataError, RunError
 from tgscale.models.config import ModelConfig
 from tgscale.stream.config import default_config, disttgl_config, replace
 from tgscale.stream.engine import StreamEngine
+from tgscale.stream.predict import parts as parts_module
 from tgscale.stream.predict import predict
 from tgscale.stream.predict import ranking as ranking_module
 from tgscale.stream.predict import run as run_module
+from tgscale.stream.predict import walk as walk_module
 from tgscale.stream.predict.parts import Parts
 from tgscale.stream.predict.start import grown
 from tgscale.stream.trainer import load_config, restore_best, train_stream
@@ -257,6 +262,123 @@ def test_a_state_of_other_predictions_is_refused(work, tmp_path, monkeypatch):
     (tmp_path / "mine" / "thesis.tex").write_text("")
     with pytest.raises(RunError, match="holds something else"):
         run_of(work, tmp_path / "r.parquet", state=tmp_path / "mine")
+
+
+def test_queries_are_saved_on_the_way_and_resumed(work, tmp_path, monkeypatch):
+    """Queries after all events are many steps, too."""
+    _, stream, _, _ = work
+    monkeypatch.setattr(walk_module, "QUERIES", 16)
+    queries = pa.table({"src": stream.src[:100], "time": np.full(100, stream.time[-1])})
+    pq.write_table(queries, tmp_path / "q.parquet")
+    options = {"events": None, "queries": tmp_path / "q.parquet", "after": "test", "top_k": 4, "save_every": 30}
+    whole = run_of(work, tmp_path / "whole.parquet", **options)[1]
+    assert whole["row"] == list(range(100))
+    with monkeypatch.context() as patch:
+        _fail_at(patch, "part 2")
+        with pytest.raises(_Stop):
+            run_of(work, tmp_path / "p.parquet", **options)
+    saved = sorted((tmp_path / "p.parquet.state" / "parts").iterdir())
+    assert [len(pq.read_table(part)) for part in saved] == [32, 32]
+    run_of(work, tmp_path / "p.parquet", **options)
+    assert (tmp_path / "p.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    monkeypatch.setattr(walk_module, "QUERIES", 1 << 10)
+    at_once = run_of(work, tmp_path / "o.parquet", **options)[1]
+    np.testing.assert_allclose(at_once["top_score"], whole["top_score"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("most", [1, 3, 4, 5, 100])
+def test_steps_of_queries_are_cut_where_no_event_lies(monkeypatch, most):
+    spans, time = [(5, 7), (7, 9)], np.array([0, 0, 0, 0, 0, 1, 2, 3, 4])
+    row = np.array([1, 1, 1, 1, 3, 9, 9, 9, 9, 9])
+    queries = Rows(row, None, row, row, None, 10)
+    monkeypatch.setattr(walk_module, "QUERIES", 100)
+    expected = walk_module.steps_of_queries(spans, time, queries)
+    monkeypatch.setattr(walk_module, "QUERIES", most)
+    steps = walk_module.steps_of_queries(spans, time, queries)
+    assert all(step.high - step.low <= most for step in steps)
+    assert [i for step in steps for i in range(step.low, step.high)] == list(range(10))
+    assert [(s.start, s.stop) for s in steps if s.stop > s.start] == spans
+    start_of = {row: step.start for step in expected for row in range(step.low, step.high)}
+    assert all(step.start == start_of[row] for step in steps for row in range(step.low, step.high))
+
+
+@pytest.mark.parametrize("suffix", ["", ".bz2"])
+def test_rows_keep_their_place_behind_lines_left_out(work, tmp_path, suffix):
+    """Of several files, with a bad value (a row of the table) and bad lines (no rows) between the good ones."""
+    _, stream, split, _ = work
+    bad = {"a": {0: "1,2", 3: "1,2,x,0,0", 4: "1,2,3,4,5,6,7", 5: "1"}, "b": {}, "c": {2: "1,2"}}
+    expected, place, event = [], 0, split.val
+    for name, lines in bad.items():
+        rows = ["src,dst,time,f0,f1"]
+        for i in range(7):
+            if i in lines:
+                rows.append(lines[i])
+            else:
+                rows.append(f"{stream.src[event]},{stream.dst[event]},{stream.time[event]},0,0")
+                expected.append(place)
+                event += 1
+            place += 1
+        content = "\n".join(rows).encode()
+        (tmp_path / f"{name}.csv{suffix}").write_bytes(bz2.compress(content) if suffix else content)
+    rows = dataclasses.replace(FEATURES, on_error="drop")
+    files = [tmp_path / f"{name}.csv{suffix}" for name in bad]
+    done, table = run_of(work, tmp_path / "p.parquet", events=files, rows=rows)
+    assert table["row"] == expected
+    assert done["dropped"] == {"line": 4, "time": 1}
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (["0,5", "1,6,7", "2,8"], r"--candidates .*c\.csv, row 2 has not the right number of values"),
+        (["0,5", "1,6,7,8", "2"], r"c\.csv, row 2 .* 2 lines have such a fault"),
+        (["0,5", "1,6", "x,8"], r"c\.csv, row 3: the value of column 'row' is no whole number"),
+    ],
+)
+def test_bad_lines_of_candidates_are_named(work, tmp_path, lines, words):
+    _, stream, split, _ = work
+    events = write_events(tmp_path / "three.parquet", stream, slice(split.val, split.val + 3))
+    (tmp_path / "c.csv").write_text("\n".join(["row,dst", *lines]) + "\n")
+    with pytest.raises(DataError, match=words):
+        run_of(work, tmp_path / "p.parquet", events=events, candidates=tmp_path / "c.csv")
+
+
+def test_candidates_that_were_refused_can_be_corrected(work, tmp_path):
+    rows = dataclasses.replace(FEATURES, unknown="stop")
+    (tmp_path / "c.csv").write_text("dst\n45\n999999\n")
+    with pytest.raises(DataError, match="1 ids are not nodes of the data"):
+        run_of(work, tmp_path / "p.parquet", candidates=tmp_path / "c.csv", rows=rows)
+    assert not (tmp_path / "p.parquet.state").exists()
+    (tmp_path / "c.csv").write_text("dst\n45\n44\n")
+    run_of(work, tmp_path / "p.parquet", candidates=tmp_path / "c.csv", rows=rows)
+
+
+@pytest.mark.parametrize("what", ["write_table", "ParquetWriter"])
+def test_a_full_disk_is_said_and_the_same_goes_on(work, tmp_path, monkeypatch, what):
+    expected = run_of(work, tmp_path / "whole.parquet")[1]
+
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parts_module.pq, what, full)
+        with pytest.raises(RunError, match=r"cannot be written \(No space left on device\): make room"):
+            run_of(work, tmp_path / "p.parquet")
+    assert run_of(work, tmp_path / "p.parquet")[1] == expected
+
+
+def test_times_are_in_the_unit_of_the_import(work, tmp_path):
+    stream = stream_of()
+    table = {"src": stream.src, "dst": stream.dst, "time": stream.time}
+    names = ",".join(table)
+    np.savetxt(tmp_path / "old.csv", np.stack(list(table.values()), 1), "%d", ",", header=names, comments="")
+    tgscale.import_events(tmp_path / "old.csv", tmp_path / "data", time_unit="ms")
+    later = int(stream.time[-1]) + 5
+    (tmp_path / "new.csv").write_text(f"{names}\n1,2,{later}\n")
+    for unit, milliseconds in ((None, 1000 * later), ("ms", later)):
+        options = RowOptions(source_time_unit=unit)
+        found = read_rows(tmp_path / "new.csv", tmp_path / "data", tmp_path / f"rows-{unit}", options, not_before=0)
+        assert found.time.tolist() == [milliseconds]
 
 
 def test_new_nodes_are_like_nodes_that_nothing_has_happened_to(work, tmp_path):

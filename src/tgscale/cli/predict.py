@@ -56,7 +56,7 @@ class PredictCommand:
     on_error: Literal["stop", "drop"] = "stop"
     """What to do at a row that cannot be used, or that is earlier than the memory."""
     source_time_unit: Literal["s", "ms", "us", "ns", "step"] | None = None
-    """Unit of numeric times; that of the run's data unless given."""
+    """Unit of numeric times; as in the import of the run's data unless given."""
     memory_limit: str = "2GB"
     """How much memory reading the rows may take."""
     data: Path | None = None

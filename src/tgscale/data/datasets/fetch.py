@@ -223,7 +223,7 @@ def _receive(url: str, part: Path, about: Path, progress: Progress) -> None:
     except urllib.error.HTTPError as error:
         if error.code == 416:  # nothing to add: the file is whole, or another one
             error.close()
-            if known.get("size") == have:
+            if known.get("size") == have or error.headers.get("Content-Range") == f"bytes */{have}":
                 return
             part.unlink()
             raise _Transient("the file on the server has changed") from None

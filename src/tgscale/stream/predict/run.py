@@ -353,7 +353,8 @@ def _writable(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RunError(
-            f"{error.filename or path} cannot be written ({error.strerror}): choose another --out or --state, or make room."
+            f"{error.filename or path} cannot be written ({error.strerror}): choose another --out or --state, or make "
+            "room."
         ) from None
 
 
