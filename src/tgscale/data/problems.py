@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
+from bisect import bisect
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -12,6 +14,7 @@ from typing import Any
 
 import duckdb
 import numpy as np
+import pyarrow as pa
 
 from tgscale.data.edge_rows import MOST_RELATIONS
 from tgscale.data.formats.delimited import original
@@ -101,8 +104,13 @@ def lines_left_out(db: duckdb.DuckDBPyConnection, source: Source) -> np.ndarray:
     if source.format == "query" or not bad_lines(db, source):
         return np.empty(0, np.int64)
     lines, rows = defaultdict[Path, list[int]](list), Counter[Path]()
-    for path, line in db.execute(f"SELECT DISTINCT file_path, line {LAST_SCAN} ORDER BY line").fetchall():
-        lines[original(source.files, path)].append(line - source.header - 1)
+    query = (
+        f"SELECT file_path, list(DISTINCT (line, line_byte_position) ORDER BY (line, line_byte_position)) {LAST_SCAN}"
+    )
+    for path, found in db.execute(f"{query} GROUP BY file_path").fetchall():
+        empty = _empty_lines(path, found[-1][1])
+        numbers = [line - source.header - 1 - bisect(empty, byte) for line, byte in found]
+        lines[original(source.files, path)] = numbers
     for path, count in db.execute(f"SELECT {FILE_COLUMN}, count(*) FROM {source.relation} GROUP BY 1").fetchall():
         rows[original(source.files, path)] += count
     before, start = list[int](), 0
@@ -110,6 +118,19 @@ def lines_left_out(db: duckdb.DuckDBPyConnection, source: Source) -> np.ndarray:
         before += [start + line - place for place, line in enumerate(lines[file])]
         start += rows[file]
     return np.array(before, np.int64)
+
+
+def _empty_lines(path: str, stop: int) -> list[int]:
+    """Where the empty lines of a text file begin, up to a byte: no rows, though DuckDB counts them as lines."""
+    found, at = list[int](), 0
+    with pa.input_stream(path) as stream:
+        for line in io.BufferedReader(stream):
+            if at >= stop:
+                break
+            if not line.rstrip(b"\r\n"):
+                found.append(at)
+            at += len(line)
+    return found
 
 
 def _mark_bad_features(db: duckdb.DuckDBPyConnection, table: np.ndarray, row_column: str | None) -> None:
