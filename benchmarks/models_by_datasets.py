@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="instead of those of each set")
     parser.add_argument("--no-pairs", dest="pairs", action="store_false", help="without the pair encoding")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time; 0: the table of those that are there")
     parser.add_argument("--write", action="store_true", help="put the table into docs/models.md")
     parser.add_argument("--extra", nargs=argparse.REMAINDER, default=[], help="more options of `tgscale train`; last")
     options = parser.parse_args()
@@ -91,8 +91,9 @@ def main() -> None:
     data = [real_set(name, options.source, options.out / "data") for name in options.sets] + options.data
     # Seed by seed, so that a table that is broken off has all models.
     jobs = [(each, model, seed) for seed in options.seeds for each in data for model in options.models]
-    with ThreadPoolExecutor(options.jobs) as pool:
-        list(pool.map(lambda job: one_run(*job, options), jobs))
+    if options.jobs:
+        with ThreadPoolExecutor(options.jobs) as pool:
+            list(pool.map(lambda job: one_run(*job, options), jobs))
     head = ["test MRR", *(each.name for each in data)]
     marker = "models" if options.pairs else "models without pairs"
     publish(DOCS / "models.md", marker, markdown(head, rows(data, options)), options.write)
