@@ -18,18 +18,21 @@ from tgscale.errors import RunError
 from tgscale.stream.predict.ranking import Columns
 
 RATIO = "rank"
+GO_ON = "make room or check permissions, then ask for the same again: it goes on from the last part that was saved."
 
 
 @contextmanager
-def _said(path: Path) -> Iterator[None]:
-    """Say in words what the system could not do."""
+def writing(path: Path, cure: str) -> Iterator[None]:
+    """Say in words what the system could not write, and what helps.
+
+    Raises:
+        RunError: as said.
+    """
     try:
         yield
     except OSError as error:
-        raise RunError(
-            f"{path} cannot be written ({error.strerror or error}): make room or check permissions, then ask for the "
-            "same again: it goes on from the last part that was saved."
-        ) from error
+        where = error.filename or path
+        raise RunError(f"{where} cannot be written ({error.strerror or error}): {cure}") from error
 
 
 class Parts:
@@ -65,7 +68,7 @@ class Parts:
             table |= self._lists(columns)
         path = self._path(step)
         partial = path.with_suffix(".tmp")
-        with _said(path):
+        with writing(path, GO_ON):
             pq.write_table(pa.table(table), partial)
             with open(partial, "rb") as file:
                 os.fsync(file.fileno())
@@ -86,7 +89,7 @@ class Parts:
         Raises:
             RunError: it cannot be written; the parts stay.
         """
-        with _said(out):
+        with writing(out, GO_ON):
             return self._join(out, kept, about)
 
     def _join(self, out: Path, kept: set[int], about: dict[str, str]) -> dict[str, Any]:

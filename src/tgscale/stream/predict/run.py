@@ -26,7 +26,7 @@ from tgscale.data.store import fingerprint
 from tgscale.errors import ConfigError, DataError, RunError
 from tgscale.stream.config import TrainConfig, replace
 from tgscale.stream.engine import StreamEngine
-from tgscale.stream.predict.parts import Parts
+from tgscale.stream.predict.parts import Parts, writing
 from tgscale.stream.predict.ranking import Choice, Columns, Given, Negatives, OwnDestination, Ranked, Seen
 from tgscale.stream.predict.request import Request, digest
 from tgscale.stream.predict.start import Base, joined_stream, make_engine, walk_to_end
@@ -39,6 +39,7 @@ from tgscale.train.progress import Progress
 from tgscale.train.run_start import BEST, load_best
 from tgscale.train.rundir import RunDirectory
 
+ELSEWHERE = "choose another --out or --state, or make room."
 CHECKPOINTS = "checkpoints"
 CELLS = 1 << 24
 """Scores that one part holds, about."""
@@ -319,7 +320,7 @@ def _state(request: Request, asked: str) -> Iterator[Path]:
     folder, file = request.folder, request.folder / "request.json"
     if folder.exists() and not (folder.is_dir() and (file.exists() or not any(folder.iterdir()))):
         raise RunError(f"--state {folder} holds something else: give a directory that is not there, or empty.")
-    with _writable(folder):
+    with writing(folder, ELSEWHERE):
         folder.mkdir(parents=True, exist_ok=True)
         request.out.parent.mkdir(parents=True, exist_ok=True)
         lock = open(folder / ".lock", "a")  # noqa: SIM115  (held open as long as the state)
@@ -337,7 +338,7 @@ def _state(request: Request, asked: str) -> Iterator[Path]:
             for entry in folder.iterdir():
                 if entry.is_dir():
                     shutil.rmtree(entry)
-        with _writable(file):
+        with writing(file, ELSEWHERE):
             write_atomically(file, json.dumps({"asked": asked, "out": str(request.out)}))
         try:
             yield folder
@@ -345,17 +346,6 @@ def _state(request: Request, asked: str) -> Iterator[Path]:
             if not (folder / CHECKPOINTS).exists():
                 shutil.rmtree(folder)
             raise
-
-
-@contextlib.contextmanager
-def _writable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise RunError(
-            f"{error.filename or path} cannot be written ({error.strerror}): choose another --out or --state, or make "
-            "room."
-        ) from None
 
 
 def _tag_of_best(run: Path) -> str:
