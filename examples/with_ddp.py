@@ -10,6 +10,7 @@ import argparse
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn.functional  # before the process group is there: its functions would keep that alive
 from own_loop import TGAT, draw, mrr
 from torch.nn.parallel import DistributedDataParallel
 
@@ -48,6 +49,7 @@ def main() -> None:
     assert torch.equal(weights, other), "processes have different weights"
     if rank == 0:
         print(f"{world} processes, equal weights; test MRR {mrr(model, stream, 'test'):.4f}")
+    del parallel, loss  # they keep the process group, whose threads must have ended before Python ends
     dist.destroy_process_group()
 
 

@@ -140,3 +140,21 @@ except BaseException as end:
         ended = subprocess.run([sys.executable, "-c", program, state], capture_output=True, text=True)
         assert (ended.returncode, ended.stdout) == (code, printed)
         assert [line.removeprefix("[rank0]: ") for line in ended.stderr.splitlines()[-1:]] == said
+
+
+def test_threads_of_gloo_end_with_the_process_group(tmp_path):
+    """One that is left when Python ends may abort the process; an optimizer, once made, is enough to keep them."""
+    program = f"""
+import os, torch
+import torch.distributed as dist
+from tgscale.train.distributed import Ranks
+
+dist.init_process_group("gloo", init_method="file://{tmp_path}/store", rank=0, world_size=1)
+torch.optim.Adam([torch.ones(1)]).step()
+Ranks(0, 2).sum(torch.ones(1))
+dist.destroy_process_group()
+names = [open(f"/proc/self/task/{{task}}/comm").read() for task in os.listdir("/proc/self/task")]
+print([name for name in names if "gloo" in name])
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout == "[]\n"

@@ -18,6 +18,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+
+# Imported while there is a process group, as optimizers do, this module keeps that as the default of its arguments:
+# gloo's threads then outlive `destroy_process_group` and abort the process when Python ends under them.
+import torch.distributed.nn.functional
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
