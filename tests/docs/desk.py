@@ -81,6 +81,8 @@ def raw_files(folder: Path) -> None:
             FROM range(2000, 2200)"""
         )
         database.execute(f"COPY later TO '{folder / 'new.csv'}'")
+        for file, rows in {"monday.csv": "LIMIT 120", "tuesday.csv": "OFFSET 120"}.items():
+            database.execute(f"COPY (FROM later {rows}) TO '{folder / file}'")
         asked = """SELECT DISTINCT "user", TIMESTAMP '2024-03-10' AS "when" FROM later"""
         database.execute(f"COPY ({asked}) TO '{folder / 'who-when.csv'}'")
     databases(folder)

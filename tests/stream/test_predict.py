@@ -483,7 +483,7 @@ def test_ids_of_the_source_and_its_column_names(tmp_path):
     [
         ({"events": None}, ConfigError, "nothing to predict"),
         ({"evaluate": True, "top_k": 3}, ConfigError, "--evaluate"),
-        ({"after": "train"}, ConfigError, "--after 'train' is unknown"),
+        ({"after": "train"}, ConfigError, "--after train is neither a part"),
         ({"events": "nothing.parquet"}, DataError, "nothing.parquet not found"),
         ({"out": "p.csv"}, ConfigError, "ends in .parquet"),
         ({"after": "test"}, DataError, "earlier .* than the last event that the memory has seen"),
@@ -519,3 +519,86 @@ def test_other_models_get_the_scores_of_the_evaluation_too(tmp_path, name):
     assert done["mrr"] == pytest.approx(result["test"]["mrr"], rel=1e-14)
     done = predict(tmp_path / "run", tmp_path / "new.parquet", tmp_path / "q.parquet", top_k=3, **options)
     assert done["rows"] == 60
+
+
+def test_day_after_day_gives_the_numbers_of_all_at_once(work, tmp_path):
+    """Days of whole batches: the same scores, ranks and new nodes, to the last bit."""
+    _, stream, split, _ = work
+    N, borders = stream.num_nodes, [split.val, split.val + SIZE, split.val + 2 * SIZE, split.test]
+    src, dst = stream.src.copy(), stream.dst.copy()
+    src[borders[1]], src[borders[2]], dst[borders[2] + 1] = N, N + 3, N  # nodes that come with the second and third day
+    renamed = dataclasses.replace(stream, src=src, dst=dst)
+    options = {"top_k": 3, "state": None}
+    whole = write_events(tmp_path / "whole.parquet", renamed, slice(split.val, split.test))
+    done, expected = run_of(work, tmp_path / "w.parquet", events=whole, **options)
+    found, fresh, after = {name: [] for name in expected}, 0, "val"
+    for day in range(3):
+        events = write_events(tmp_path / f"{day}.parquet", renamed, slice(*borders[day : day + 2]))
+        out = tmp_path / f"d{day}.parquet"
+        told, table = run_of(work, out, events=events, after=after, keep_state=True, **options)
+        fresh += told["fresh_nodes"]
+        for name in found:
+            found[name] += [row + borders[day] - split.val for row in table[name]] if name == "row" else table[name]
+        after = f"{out}.state"
+    assert found == expected
+    assert fresh == done["fresh_nodes"] == 2
+    (tmp_path / "q.csv").write_text(f"src,time\n{N},{stream.time[-1] + 9}\n")
+    asked = {"events": None, "queries": tmp_path / "q.csv", "top_k": 4}
+    later = run_of(work, tmp_path / "q1.parquet", after=after, **asked)[1]
+    at_once = run_of(work, tmp_path / "q2.parquet", **{**asked, "events": whole})[1]
+    assert later == at_once
+
+
+def test_ids_of_a_bipartite_import_last_from_day_to_day(tmp_path):
+    """Both sides count from 0 there; the number that a node got is not its id, nor is that of one that came later."""
+    rng = np.random.default_rng(0)
+    user, item, time = rng.integers(0, 9, 300), rng.integers(0, 7, 300), np.arange(300)
+
+    def write(name, part, **changes):
+        table = {"user_id": user[part], "item_id": item[part], "timestamp": time[part], "state_label": 0 * user[part]}
+        pq.write_table(pa.table({**table, **changes}), tmp_path / name)
+        return tmp_path / name
+
+    write("old.parquet", slice(0, 200))
+    tgscale.import_events(tmp_path / "old.parquet", tmp_path / "data", bipartite=True)
+    config = replace(
+        default_config(tmp_path / "data", tmp_path / "run"),
+        **{"model__dim": 8, "train__epochs": 1, "train__batch_size": SIZE, "device": "cpu", "quiet": True},
+    )
+    train_stream(config)
+    user[290], item[291] = 30, 20
+    one, two = write("1.parquet", slice(200, 280)), write("2.parquet", slice(280, 300))
+    options = {"top_k": 2, "quiet": True}
+    predict(tmp_path / "run", one, tmp_path / "a.parquet", keep_state=True, **options)
+    predict(tmp_path / "run", two, tmp_path / "b.parquet", after=tmp_path / "a.parquet.state", **options)
+    predict(tmp_path / "run", [one, two], tmp_path / "c.parquet", **options)
+    days = [pq.read_table(tmp_path / f"{name}.parquet") for name in "ab"]
+    assert (
+        pa.concat_tables(days).drop("row").to_pydict() == pq.read_table(tmp_path / "c.parquet").drop("row").to_pydict()
+    )
+
+
+def test_what_cannot_be_followed_is_refused(work, tmp_path, monkeypatch):
+    folder, stream, _, _ = work
+    out, state = tmp_path / "p.parquet", tmp_path / "p.parquet.state"
+    with pytest.raises(ConfigError, match=r"--after vla is neither a part of the run \(val, test\) nor the state"):
+        run_of(work, out, after="vla")
+    with monkeypatch.context() as patch:
+        _fail_at(patch, "part 1")
+        with pytest.raises(_Stop):
+            run_of(work, out, save_every=30)
+    with pytest.raises(RunError, match="are not done: ask for them again, with --keep-state"):
+        run_of(work, tmp_path / "q.parquet", after=state)
+    run_of(work, out, save_every=30, keep_state=True)
+    with pytest.raises(ConfigError, match=r"--after and --state are both"):
+        run_of(work, out, after=state, overwrite=True)
+    with pytest.raises(DataError, match="rows are earlier"):
+        run_of(work, tmp_path / "q.parquet", after=state)
+    train_stream(replace(load_config(folder / "run"), run=tmp_path / "other", seed=5))
+    with pytest.raises(RunError, match="made with other weights"):
+        predict(tmp_path / "other", folder / "new.parquet", tmp_path / "q.parquet", after=state, rows=FEATURES)
+    (tmp_path / "q.csv").write_text(f"src,time\n1,{stream.time[-1]}\n")
+    asked = {"events": None, "queries": tmp_path / "q.csv", "keep_state": True, "after": "test"}
+    run_of(work, tmp_path / "q.parquet", **asked)
+    with pytest.raises(RunError, match="brought no events: name what they followed"):
+        run_of(work, tmp_path / "r.parquet", **{**asked, "after": tmp_path / "q.parquet.state"})

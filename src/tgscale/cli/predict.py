@@ -37,8 +37,9 @@ class PredictCommand:
     """How many destinations to write per row, best first; 0 for all. 10 unless given, with queries or candidates."""
     evaluate: bool = False
     """Rank each event's destination among negatives, as `tgscale evaluate` does."""
-    after: Literal["val", "test"] = "test"
-    """What the rows follow: all events of the run, or those up to the end of its validation part."""
+    after: str = "test"
+    """What the rows follow: test (all events of the run), val (those up to the end of its validation part), or the kept
+    state of earlier predictions, whose events came after those."""
     unknown: Literal["fresh", "drop", "stop"] = "fresh"
     """A row with an unknown node: the node is new, with empty memory; or leave the row out; or refuse it."""
     format: str = "auto"
@@ -70,7 +71,7 @@ class PredictCommand:
     state: Path | None = None
     """Where the state lies meanwhile; OUT.state unless given."""
     keep_state: bool = False
-    """Leave the state where it is."""
+    """Leave the state where it is: later predictions may follow it (--after)."""
     overwrite: bool = False
     """Replace the file, and a state that was begun for something else."""
     json: bool = False

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
@@ -26,7 +27,7 @@ from tgscale.data.index import (
     node_blocks,
     pair_index_of,
 )
-from tgscale.data.store import NODE_IDS, writing
+from tgscale.data.store import NODE_IDS, read_meta, writing
 from tgscale.data.stream import EventStream, Split
 
 
@@ -96,8 +97,14 @@ def append_events(
             time_unit=base.time_unit,
             num_sources=base.num_sources,
             source_split=split,
-            source={"format": "appended", "files": [str(base.path)], "events": first},
+            source=_source(base, first),
         )
+
+
+def _source(base: EventStream, first: int) -> dict[str, Any]:
+    """Where the older events came from: what follows is read with the same columns and numbered by the same rule."""
+    source = (read_meta(base.path)["source"] if base.path else None) or {"format": "appended"}
+    return {**source, "follows": str(base.path), "followed_events": first}
 
 
 def _columns(base: EventStream, first: int, more: More) -> Iterator[tuple[str, list[np.ndarray]]]:

@@ -7,7 +7,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import tgscale
 from tgscale.data.following import RowOptions
@@ -16,6 +16,7 @@ from tgscale.errors import ConfigError
 from tgscale.train.options import at_least
 
 TOP_K = 10
+PARTS = ("val", "test")
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Request:
     candidates: Path | None = None
     top_k: int | None = None
     evaluate: bool = False
-    after: Literal["val", "test"] = "test"
+    after: str = "test"
     data: Path | None = None
     rows: RowOptions = field(default_factory=RowOptions)
     device: str | None = None
@@ -43,8 +44,8 @@ class Request:
     def __post_init__(self) -> None:
         at_least("top_k", self.top_k, 0)
         at_least("save_every", self.save_every, 1)
-        if self.after not in ("val", "test"):
-            raise ConfigError(f"--after {self.after!r} is unknown: choose val or test.")
+        if self.followed is not None and self.followed.resolve() == self.folder.resolve():
+            raise ConfigError(f"--after and --state are both {self.folder}: give the new state a place of its own.")
         if not self.events and not self.queries and self.rows.query is None:
             raise ConfigError(
                 "nothing to predict: give --events FILE, or --queries FILE with a source and a time a row."
@@ -77,6 +78,11 @@ class Request:
         return self.state or self.out.with_name(f"{self.out.name}.state")
 
     @property
+    def followed(self) -> Path | None:
+        """The kept state of the predictions that these follow; None where they follow a part of the run."""
+        return None if self.after in PARTS else Path(self.after)
+
+    @property
     def has_events(self) -> bool:
         return bool(self.events) or self.rows.query is not None
 
@@ -88,11 +94,12 @@ class Request:
         if self.candidates is not None:
             find_files(self.candidates, None)
 
-    def describe(self, weights: dict[str, Any]) -> dict[str, Any]:
+    def describe(self, weights: dict[str, Any], followed: str | None) -> dict[str, Any]:
         """All that the predictions depend on: equal for two requests whose predictions are the same.
 
         Args:
             weights: what tells the run's weights and data from others.
+            followed: the digest of the request that these predictions follow.
         """
         paths = [path for source in (self.events, self.queries) if source for path in find_files(list(source), None)]
         paths += [self.candidates] if self.candidates else []
@@ -102,6 +109,7 @@ class Request:
             "sources": [[str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns] for path in paths],
             "queries": bool(self.queries),
             "rows": dataclasses.asdict(self.rows),
+            "followed": followed,
             **{name: getattr(self, name) for name in ("top_k", "evaluate", "after", "device", "threads", "save_every")},
         }
 

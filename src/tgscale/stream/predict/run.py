@@ -6,30 +6,27 @@ the predictions and a checkpoint of the memory. Whatever of it is there when the
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import json
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from tgscale.data.candidates import Candidates, open_candidates, read_candidates
-from tgscale.data.files import write_atomically
 from tgscale.data.following import RowOptions, Rows, open_rows, read_rows
 from tgscale.data.store import fingerprint
 from tgscale.errors import ConfigError, DataError, RunError
 from tgscale.stream.config import TrainConfig, replace
 from tgscale.stream.engine import StreamEngine
-from tgscale.stream.predict.parts import Parts, writing
+from tgscale.stream.predict.parts import Parts
 from tgscale.stream.predict.ranking import Choice, Columns, Given, Negatives, OwnDestination, Ranked, Seen
 from tgscale.stream.predict.request import Request, digest
 from tgscale.stream.predict.start import Base, joined_stream, make_engine, walk_to_end
+from tgscale.stream.predict.state import CHECKPOINTS, STREAM, follow, state_of
 from tgscale.stream.predict.walk import Step, steps_of_events, steps_of_queries
 from tgscale.stream.scoring import ScoreThreads, score_threads
 from tgscale.stream.trainer import load_config
@@ -39,8 +36,6 @@ from tgscale.train.progress import Progress
 from tgscale.train.run_start import BEST, load_best
 from tgscale.train.rundir import RunDirectory
 
-ELSEWHERE = "choose another --out or --state, or make room."
-CHECKPOINTS = "checkpoints"
 CELLS = 1 << 24
 """Scores that one part holds, about."""
 
@@ -54,7 +49,7 @@ def predict(
     candidates: Path | str | None = None,
     top_k: int | None = None,
     evaluate: bool = False,
-    after: Literal["val", "test"] = "test",
+    after: Path | str = "test",
     data: Path | str | None = None,
     rows: RowOptions | None = None,
     device: str | None = None,
@@ -83,7 +78,8 @@ def predict(
         top_k: how many destinations are written per row, best first; 0 for all. 10 unless given, where there are
             queries or candidates; none otherwise.
         evaluate: rank each event's destination among negatives drawn as in the run's evaluation.
-        after: ``"test"``: the new rows follow all events of the run; ``"val"``: they follow its validation part.
+        after: ``"test"``: the new rows follow all events of the run; ``"val"``: they follow its validation part; a
+            directory: they follow the events of earlier predictions, whose state was kept there.
         data: the run's data directory, where it has moved.
         rows: how the rows are read.
         device, threads: as in training unless given.
@@ -108,7 +104,7 @@ def predict(
         candidates=None if candidates is None else Path(candidates),
         top_k=top_k,
         evaluate=evaluate,
-        after=after,
+        after=str(after),
         data=None if data is None else Path(data),
         rows=rows or RowOptions(),
         device=device,
@@ -133,8 +129,12 @@ def run_request(request: Request) -> dict[str, Any]:
     best = load_best(request.run, config.data)
     device = find_device(config.device)
     weights = {"data": fingerprint(config.data), "best": _tag_of_best(request.run)}
-    with _state(request, digest(request.describe(weights))) as folder:
-        work = _prepare(request, config, folder, device, best)
+    if request.followed is None:
+        base, followed = Base.of(config, config.data, request.after), None
+    else:
+        base, followed = follow(request.followed, weights)
+    with state_of(request, digest(request.describe(weights, followed)), weights) as folder:
+        work = _prepare(request, config, base, folder, device, best)
         done = work.finish()
     if not request.keep_state:
         shutil.rmtree(request.folder)
@@ -160,20 +160,19 @@ def _config(request: Request) -> TrainConfig:
 
 
 def _prepare(
-    request: Request, config: TrainConfig, folder: Path, device: torch.device, best: dict[str, Any]
+    request: Request, config: TrainConfig, base: Base, folder: Path, device: torch.device, best: dict[str, Any]
 ) -> _Predictions:
-    base = Base.of(config, config.data, request.after)
     events = queries = None
-    read = partial(_read, request, config.data, base.last_time)
+    read = partial(_read, request, base.data, base.last_time)
     if request.has_events:
         events = read(folder / "events", request.events or None)
     if request.queries:
         queries = read(folder / "queries", request.queries, queries=True, after=events)
     rows = queries or events
     assert rows is not None
-    candidates = _candidates(request, config.data, rows, folder / "candidates")
-    stream = joined_stream(base, events, queries, folder / "stream")
-    engine = make_engine(config, stream, device, best)
+    candidates = _candidates(request, base.data, rows, folder / "candidates")
+    stream = joined_stream(base, events, queries, folder / STREAM)
+    engine = make_engine(config, stream, device, best if base.memory is None else {**best, "memory": base.memory})
     size = config.eval_batch_size
     spans = config.eval.rule.spans(base.first, stream.num_events, size)
     steps = steps_of_events(spans) if queries is None else steps_of_queries(spans, stream.time, queries)
@@ -267,7 +266,7 @@ class _Predictions:
 
     def _save(self) -> None:
         memory = self.engine.memory.state_dict()
-        self.saved.save(self.at, {"step": self.at, "begins": self.begins, "memory": memory})
+        self.saved.save(self.at, {"step": self.at, "steps": len(self.steps), "begins": self.begins, "memory": memory})
 
     @torch.no_grad()
     def _one_part(self, progress: Progress) -> None:
@@ -312,40 +311,6 @@ class _Predictions:
             if step.stop - first.start >= most or step.high - first.low >= most or cells >= CELLS:
                 break
         return self.steps[self.at : stop]
-
-
-@contextlib.contextmanager
-def _state(request: Request, asked: str) -> Iterator[Path]:
-    """The state directory of a request: locked, and of this request alone."""
-    folder, file = request.folder, request.folder / "request.json"
-    if folder.exists() and not (folder.is_dir() and (file.exists() or not any(folder.iterdir()))):
-        raise RunError(f"--state {folder} holds something else: give a directory that is not there, or empty.")
-    with writing(folder, ELSEWHERE):
-        folder.mkdir(parents=True, exist_ok=True)
-        request.out.parent.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / ".lock", "a")  # noqa: SIM115  (held open as long as the state)
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(f"{folder} is in use by predictions that are still being made: wait for them.") from None
-        if file.exists() and json.loads(file.read_text())["asked"] != asked:
-            if not request.overwrite:
-                raise RunError(
-                    f"{folder} holds the state of other predictions (another run, other rows or options): ask for the "
-                    "same to go on with them, or pass --overwrite to throw it away."
-                )
-            for entry in folder.iterdir():
-                if entry.is_dir():
-                    shutil.rmtree(entry)
-        with writing(file, ELSEWHERE):
-            write_atomically(file, json.dumps({"asked": asked, "out": str(request.out)}))
-        try:
-            yield folder
-        except (ConfigError, DataError):  # the request's fault: nothing to go on with
-            if not (folder / CHECKPOINTS).exists():
-                shutil.rmtree(folder)
-            raise
 
 
 def _tag_of_best(run: Path) -> str:

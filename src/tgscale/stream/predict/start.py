@@ -23,21 +23,25 @@ class Base:
     """What the new rows follow.
 
     Attributes:
-        stream: the events that the run was trained, validated and tested on.
+        data: the directory of ``stream``.
+        stream: the events of the run, and of the predictions that are followed.
         split: their parts.
         first: how many of them come before the new rows.
+        memory: as it was after them, or None: then the run's is walked there from the end of its training part.
     """
 
+    data: Path
     stream: EventStream
     split: Split
     first: int
+    memory: dict[str, Tensor] | None = None
 
     @classmethod
     def of(cls, config: TrainConfig, data: Path, after: str) -> Base:
         """The data of a run, up to the end of its part ``after``."""
         stream = open_stream(data)
         split = stream.split(config.eval.val, config.eval.test, config.eval.split)
-        return cls(stream, split, split.range(after)[1])
+        return cls(data, stream, split, split.range(after)[1])
 
     @property
     def last_time(self) -> int:
@@ -73,7 +77,7 @@ def _more(base: Base, events: Rows | None, num_nodes: int) -> More:
 
 
 def make_engine(config: TrainConfig, stream: EventStream, device: torch.device, best: dict[str, Any]) -> StreamEngine:
-    """An engine on the joined stream, with the weights and the memory of the best validation.
+    """An engine on the joined stream, with the weights of the best validation and the memory beside them.
 
     New nodes have the memory of a node that nothing has happened to, and zeros wherever the model has a row per node.
     """
@@ -101,7 +105,9 @@ def grown(saved: dict[str, Tensor], now: dict[str, Tensor], zero: bool) -> dict[
 
 
 def walk_to_end(engine: StreamEngine, base: Base, quiet: bool) -> None:
-    """Let the memory take in the parts after training, in the batches of the evaluation."""
+    """Let the memory take in the parts after training, in the batches of the evaluation, if it has not yet."""
+    if base.memory is not None:
+        return
     config = engine.config
     parts = [base.split.range("val"), base.split.range("test")]
     spans = [
