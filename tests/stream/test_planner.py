@@ -2,11 +2,13 @@ import json
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tgscale.data.stream import EventStream
 from tgscale.errors import ConfigError
 from tgscale.stream import planner
 from tgscale.stream.captured import captured_curve
@@ -62,6 +64,14 @@ def test_a_plan_rests_on_the_data_and_the_profile(make_stream, make_config):
     assert (rates[10], rates[20], rates[1600]) == (500.0, 900.0, None)
     assert {row["batch_size"] for row in made.rows() if row["allowed"]} >= {10, 20, 40}
     assert made.updates == 2 * 2100 // (8 * 20)
+
+
+def test_a_plan_is_for_the_training_events_of_the_run(make_config):
+    """Of few times, a split between times is another one than that at shares of the events."""
+    stream = EventStream.from_arrays(np.arange(100) % 7, np.arange(100) % 5, np.repeat([0, 1, 2, 3], 25), num_nodes=7)
+    config = make_config(eval__split="times")
+    made = plan(stream, config, Request(machines=1, trainers_per_machine=1), PROFILE)
+    assert made.training_events == config.eval.split_of(stream).train == 75
 
 
 def test_a_plan_is_a_configuration_that_train_takes(make_stream, make_config, tmp_path):

@@ -5,6 +5,7 @@ import dataclasses
 import errno
 import gzip
 import os
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -25,8 +26,10 @@ from tgscale.stream.predict import parts as parts_module
 from tgscale.stream.predict import predict
 from tgscale.stream.predict import ranking as ranking_module
 from tgscale.stream.predict import run as run_module
+from tgscale.stream.predict import state as state_module
 from tgscale.stream.predict import walk as walk_module
 from tgscale.stream.predict.parts import Parts
+from tgscale.stream.predict.request import Request, digest
 from tgscale.stream.predict.start import grown
 from tgscale.stream.trainer import load_config, restore_best, train_stream
 from tgscale.train.run_start import load_best
@@ -602,3 +605,110 @@ def test_what_cannot_be_followed_is_refused(work, tmp_path, monkeypatch):
     run_of(work, tmp_path / "q.parquet", **asked)
     with pytest.raises(RunError, match="brought no events: name what they followed"):
         run_of(work, tmp_path / "r.parquet", **{**asked, "after": tmp_path / "q.parquet.state"})
+
+
+@pytest.mark.parametrize("asked", ["events", "queries"])
+def test_all_scores_of_a_part_are_no_more_than_it_may_hold(work, tmp_path, monkeypatch, asked):
+    _, stream, _, _ = work
+    queries = pa.table({"src": stream.src[-90:], "time": np.full(90, stream.time[-1])})
+    pq.write_table(queries, tmp_path / "q.parquet")
+    options = {"top_k": 0, **({} if asked == "events" else {"queries": tmp_path / "q.parquet"})}
+    expected = run_of(work, tmp_path / "e.parquet", **options)[1]
+    monkeypatch.setattr(run_module, "CELLS", 60)
+    found = run_of(work, tmp_path / "p.parquet", **options)[1]
+    parts = pq.ParquetFile(tmp_path / "p.parquet")
+    lists = [parts.read_row_group(i)["top_dst"].to_pylist() for i in range(parts.num_row_groups)]
+    assert len(lists) > 10
+    assert all(sum(map(len, part)) <= 2 * 60 for part in lists)  # a part ends with the step that fills it
+    for name in ("row", "dst", "rank"):
+        assert found.get(name) == expected.get(name)
+    assert [sorted(each) for each in found["top_dst"]] == [sorted(each) for each in expected["top_dst"]]
+    for ours, theirs in zip(found["top_score"], expected["top_score"], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_an_output_that_would_be_lost_or_replace_a_source_is_refused(work, tmp_path):
+    new = shutil.copy(work[0] / "new.parquet", tmp_path / "mine.parquet")
+    with pytest.raises(ConfigError, match="lies in the state"):
+        run_of(work, tmp_path / "s" / "p.parquet", state=tmp_path / "s")
+    with pytest.raises(ConfigError, match="is the file with the events: give another name"):
+        run_of(work, new, events=new, overwrite=True)
+    assert pq.read_table(new).equals(pq.read_table(work[0] / "new.parquet"))
+
+
+def test_requests_whose_predictions_differ_are_told_apart(work, tmp_path):
+    run, (a, b) = work[0], (tmp_path / "a.parquet", tmp_path / "b.parquet")
+    for path in (a, b):
+        shutil.copy(work[0] / "new.parquet", path)
+
+    def asked(followed=None, **options):
+        request = Request(run, tmp_path / "p.parquet", **options)
+        return digest(request.describe({}, followed))
+
+    one, two = (str(a),), (str(b),)
+    both = {
+        asked(events=one + two),
+        asked(events=one, candidates=b),
+        asked(events=one, queries=two),
+        asked(queries=one + two),
+        asked(queries=one, candidates=b),
+        asked(events=one + two, after="val"),
+        asked(events=one + two, after="x.state", followed="1"),
+        asked(events=one + two, after="x.state", followed="2"),
+    }
+    assert len(both) == 8
+    same = {"rows": RowOptions(memory_limit="9GB"), "after": str(tmp_path / "x.state")}  # the same state, more memory
+    assert asked(events=one + two, followed="1", **same) in both
+
+
+def test_a_state_whose_removal_was_interrupted_is_the_state_of_nothing(work, tmp_path, monkeypatch):
+    out, state = tmp_path / "p.parquet", tmp_path / "p.parquet.state"
+
+    real = shutil.rmtree
+
+    def interrupted(folder, **options):
+        if out.exists():
+            raise KeyboardInterrupt
+        real(folder, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_of(work, out)
+    table = pq.read_table(out)
+    assert not state_module.goes_on(state)
+    with pytest.raises(ConfigError, match="neither a part of the run"):
+        run_of(work, tmp_path / "q.parquet", after=state)
+    with pytest.raises(RunError, match="holds the state of other predictions"):
+        run_of(work, tmp_path / "q.parquet", state=state)
+    run_of(work, out, overwrite=True)
+    assert pq.read_table(out).equals(table)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    run_of(work, out, overwrite=True, state=tmp_path / "link")
+    assert pq.read_table(out).equals(table)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_node_that_comes_with_the_first_rows_is_the_same_later_in_a_bipartite_stream(tmp_path):
+    """Made here, its ids are node numbers on both sides: a new source is no destination."""
+    stream = generate_stream(events=600, nodes=50, edge_features=2, seed=3)
+    save_stream(stream, tmp_path / "data")
+    config = replace(
+        default_config(tmp_path / "data", tmp_path / "run"),
+        **{"model__dim": 8, "train__epochs": 1, "train__batch_size": SIZE, "device": "cpu", "quiet": True},
+    )
+    train_stream(config)
+    last, none = int(stream.time[-1]), {"f0": [0.0, 0.0], "f1": [0.0, 0.0]}
+    options = {"rows": FEATURES, "quiet": True}
+    for day in (1, 2):
+        rows = {"src": [999, 1], "dst": [int(stream.dst[0])] * 2, "time": [last + day, last + day]}
+        pq.write_table(pa.table(rows | none), tmp_path / f"{day}.parquet")
+    (tmp_path / "q.csv").write_text(f"src,time\n999,{last + 9}\n")
+    asked = {"queries": tmp_path / "q.csv", **options}
+    done = predict(tmp_path / "run", tmp_path / "1.parquet", tmp_path / "a.parquet", keep_state=True, **asked)
+    assert done["fresh_nodes"] == 1
+    done = predict(
+        tmp_path / "run", tmp_path / "2.parquet", tmp_path / "b.parquet", after=tmp_path / "a.parquet.state", **options
+    )
+    assert done["fresh_nodes"] == 0

@@ -51,6 +51,11 @@ def test_a_static_table_is_not_pretrained_for_it(make_stream, make_config, monke
     assert seen[0].layout == "1x1x1"
 
 
+def test_a_run_of_another_task_is_measured_as_link_prediction(make_stream, make_config, monkeypatch):
+    """A slice of the stream has no labels; and what a step costs is much the same."""
+    assert measure(make_config(task__name="edge-class"), make_stream(events=60), CPU).rates.keys() == {25}
+
+
 def rates_of(monkeypatch, make_config, rate, events=100_000):
     monkeypatch.setattr(throughput._TrainingSteps, "__init__", lambda self, config, stream, device: None)
     monkeypatch.setattr(throughput._TrainingSteps, "rate", lambda self, size: rate(size))

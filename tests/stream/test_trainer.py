@@ -176,6 +176,9 @@ def test_early_stopping(config, monkeypatch):
     result = train_stream(replace(config, train__epochs=50, train__patience=3))
     assert result["train"]["epochs"] == 4  # the best one and three without a better one
     assert result["train"]["best_epoch"] == 1
+    again = train_stream(load_config(config.run), resume=True)  # nothing is left to train
+    assert again["train"]["epochs"] == 4
+    assert again["test"] == result["test"]
 
 
 def test_a_run_is_not_overwritten(config):

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tgscale.errors import RunError
+from tgscale.errors import ConfigError, RunError
 from tgscale.train import checkpoint
 from tgscale.train.checkpoint import Checkpointer
 
@@ -194,6 +194,16 @@ def test_all_damaged(tmp_path):
     saver.save(2, {"w": torch.zeros(9)})
     truncate(tmp_path)
     with pytest.raises(RunError, match=r"all .*checkpoints in .* are damaged"):
+        saver.load()
+
+
+def test_those_of_another_number_of_ranks_are_not_called_damaged(tmp_path):
+    saver = Checkpointer(tmp_path)
+    saver.save(2, {"w": torch.zeros(9)})
+    file = tmp_path / "step-00000002" / "state.json"
+    state = json.loads(file.read_text())
+    file.write_text(json.dumps({**state, "ranks": 2 * state["ranks"]}))
+    with pytest.raises(ConfigError, match="is of 2 ranks, and now there are 1: start as many"):
         saver.load()
 
 

@@ -142,6 +142,37 @@ except BaseException as end:
         assert [line.removeprefix("[rank0]: ") for line in ended.stderr.splitlines()[-1:]] == said
 
 
+def test_others_wait_for_what_one_rank_does_alone(tmp_path):
+    """Longer than they wait for each other's gradients."""
+    program = """
+import datetime, os, sys, time
+import torch
+from tgscale.train import distributed
+
+distributed.TIMEOUT = datetime.timedelta(seconds=2)
+rank = int(sys.argv[1])
+os.environ.update(MASTER_ADDR="localhost", MASTER_PORT=sys.argv[2], RANK=str(rank), WORLD_SIZE="2")
+ranks = distributed.Ranks(rank, 2, rank, 2)
+with ranks.connected():
+    if ranks.is_first:
+        time.sleep(4)
+    with ranks.together():
+        pass
+    total = torch.ones(1)
+    ranks.sum(total)
+names = [open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task")]
+print(int(total), [name for name in names if "gloo" in name])
+"""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    started = [
+        subprocess.Popen([sys.executable, "-c", program, str(rank), port], stdout=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    assert [process.communicate(timeout=120)[0] for process in started] == ["2 []\n"] * 2
+
+
 def test_threads_of_gloo_end_with_the_process_group(tmp_path):
     """One that is left when Python ends may abort the process; an optimizer, once made, is enough to keep them."""
     program = f"""

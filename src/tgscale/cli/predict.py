@@ -15,6 +15,7 @@ from tgscale.data.following import RowOptions
 from tgscale.errors import ConfigError
 from tgscale.stream.predict.request import Request
 from tgscale.stream.predict.run import run_request
+from tgscale.stream.predict.state import goes_on
 from tgscale.train.config_io import parse
 from tgscale.train.rundir import RunDirectory
 
@@ -94,7 +95,13 @@ def main(argv: list[str]) -> None:
     try:
         done = run_request(request)
     except KeyboardInterrupt:
-        print(f"\ntgscale: stopped. The same command goes on from {request.folder}.", file=sys.stderr)
+        if goes_on(request.folder):
+            then = f"The same command goes on from {request.folder}."
+        elif request.out.exists() and request.folder.exists():
+            then = f"{request.out} is written; what is left of {request.folder} may go."
+        else:
+            then = "Nothing had begun."
+        print(f"\ntgscale: stopped. {then}", file=sys.stderr)
         sys.exit(130)
     if as_json:
         print(json.dumps(done, indent=1))

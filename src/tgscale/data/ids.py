@@ -40,8 +40,8 @@ class NodeIds:
 
     @property
     def apart(self) -> bool:
-        """Whether the two sides have ids of their own."""
-        return self.meta["num_sources"] is not None and self.rule != "plain"
+        """Whether the two sides have ids of their own, as those of a bipartite source have."""
+        return destinations_shifted(self.meta)
 
     def known(self, side: str) -> str:
         """SQL of the known ``(node, id)`` of a side."""

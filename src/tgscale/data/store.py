@@ -171,13 +171,13 @@ def source_ids(path: str | Path) -> np.ndarray | None:
 
 
 def destinations_shifted(meta: dict[str, Any]) -> bool:
-    """Whether dense ids of destinations were moved up by ``num_sources`` as they were imported.
+    """Whether the two sides have ids of their own: dense ones of destinations were moved up by ``num_sources``.
 
     An import does so to the destinations of a bipartite source, which have ids of their own. A stream that was made in
     memory has one number per node already, and is saved as it is.
 
     Args:
-        meta: what :func:`read_meta` gave, of a directory without a table of ids.
+        meta: what :func:`read_meta` gave.
     """
     made_here = (meta.get("source") or {}).get("format") in MADE_HERE
     return meta["num_sources"] is not None and not made_here

@@ -179,11 +179,11 @@ class _Trainer:
         if not (self.config.quiet or self.run is None):
             print(self._outlook(), file=sys.stderr)
         while self.loop.epoch < epochs:
+            if patience and self.loop.epoch - self.best_epoch >= patience:
+                break  # here, as a run that goes on may have come to this before
             with self.interrupt.deferred():
                 self._one_epoch()
                 self.interrupt.obey()
-            if patience and self.loop.epoch - self.best_epoch >= patience:
-                break
         return self._finish()
 
     def _outlook(self) -> str:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from tgscale.data.stream import EventStream, Split
 from tgscale.errors import ConfigError
 from tgscale.models.config import ModelConfig
 from tgscale.models.stream_models import STREAM_MODELS
@@ -20,6 +21,9 @@ from tgscale.stream.protocol.base import Draw, EvalProtocol
 from tgscale.train.loggers.base import LogConfig
 from tgscale.train.options import at_least
 from tgscale.train.options import replace as replace
+
+LONGEST = 2**62
+"""The longest window: times minus windows stay within 64 bits."""
 
 
 def _positive(name: str, value: float) -> None:
@@ -49,6 +53,10 @@ class SamplingConfig:
     def __post_init__(self) -> None:
         at_least("sampling.neighbors", self.neighbors, 1)
         at_least("sampling.window", self.window, 1)
+        if self.window is not None and self.window > LONGEST:
+            raise ConfigError(
+                f"sampling.window is {self.window}: give {LONGEST} or less, or leave it out for no limit."
+            )
 
 
 @dataclass
@@ -204,6 +212,10 @@ class EvalConfig:
             raise ConfigError(f"the protocol {rule.name} has one negative per event: leave their number out.")
         if self.exclude_own and rule.name.startswith("ap-"):
             raise ConfigError(f"the protocol {rule.name} may draw an event's own destination: leave exclude_own out.")
+
+    def split_of(self, stream: EventStream) -> Split:
+        """The parts of a stream."""
+        return stream.split(self.val, self.test, self.split)
 
     @property
     def rule(self) -> EvalProtocol:

@@ -59,7 +59,7 @@ class StreamEngine:
 
     def __init__(self, config: TrainConfig, stream: EventStream, device: torch.device, pretrain: bool = True) -> None:
         self.config, self.stream, self.device = config, stream, device
-        self.split = stream.split(config.eval.val, config.eval.test, config.eval.split)
+        self.split = config.eval.split_of(stream)
         for part in ("train", "val", "test"):
             start, stop = self.split.range(part)
             if start >= stop:

@@ -55,7 +55,7 @@ def auto_layout(stream: EventStream, config: TrainConfig, machines: int, trainer
     gpu = torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
     bytes_per_copy = copy_bytes(stream.num_nodes, state_shape(config.model, config.sampling.neighbors))
     copies = copies_that_fit(bytes_per_copy, trainers_per_machine, machine_memory_bytes(), gpu)
-    events = stream.split(config.eval.val, config.eval.test).train
+    events = config.eval.split_of(stream).train
     curve = captured_curve(stream, events, [batch_size * i for i in divisors(trainers_per_machine)])
     largest = curve.largest(MAX_MISSING, MAX_MISSING_BUSY)
     choice = choose_layout(machines, trainers_per_machine, largest or batch_size, batch_size, copies)
@@ -245,7 +245,7 @@ def plan(
     machines, trainers = request.machines, request.trainers_per_machine
     bytes_per_copy = copy_bytes(stream.num_nodes, state_shape(config.model, config.sampling.neighbors))
     copies = copies_that_fit(bytes_per_copy, trainers, request.memory_of(profile)[0], profile.device_memory_bytes)
-    events = stream.split(config.eval.val, config.eval.test).train
+    events = config.eval.split_of(stream).train
     curve = captured_curve(stream, events, _candidates(events, trainers, profile))
     allowed = curve.largest(request.max_missing, request.max_missing_busy)
     largest = allowed or curve.batch_sizes[0]

@@ -21,7 +21,7 @@ from tgscale.data.files import write_atomically
 from tgscale.data.stream import EventStream
 from tgscale.errors import ConfigError
 from tgscale.nn.decoder import link_loss
-from tgscale.stream.config import TrainConfig, replace
+from tgscale.stream.config import TaskConfig, TrainConfig, replace
 from tgscale.stream.engine import StreamEngine
 from tgscale.train.environment import describe_environment
 
@@ -98,7 +98,8 @@ def measure(
     """Time training steps at batch sizes from 25 on: sampling, forward, backward, optimiser and write-back.
 
     Of a long stream, the last 200,000 training events are measured on. A pre-trained static table is left out: looking
-    it up takes next to no time, making it does. A size that does not fit the device's memory ends the measurement.
+    it up takes next to no time, making it does. The task is link prediction, whatever the run's. A size that does not
+    fit the device's memory ends the measurement.
 
     Args:
         config: model, sampling and negatives; the batch size is that of each measurement.
@@ -110,8 +111,8 @@ def measure(
         ConfigError: fewer training events than the smallest batch has.
     """
     changes = {"static__mode": "none"} if config.static.mode == "pretrained" else {}
-    config = replace(config, layout="1x1x1", emulate=None, **changes)
-    training = stream.split(config.eval.val, config.eval.test).train
+    config = replace(config, layout="1x1x1", emulate=None, task=TaskConfig(), **changes)
+    training = config.eval.split_of(stream).train
     if training < SIZES[0]:
         raise ConfigError(f"{stream.name} has {training} training events: {SIZES[0]} are needed to measure a device.")
     part = last_events(stream, training, SLICE)

@@ -286,11 +286,11 @@ class _Trainer:
             self.loop.replay()
         patience = self.config.train.patience
         while self.loop.iteration < self.schedule.iterations:
+            if patience and self.validations - self.best_validation >= patience:
+                break  # here, as a run that goes on may have come to this before
             with self.interrupt.deferred():
                 self._one_sweep()
                 self.interrupt.obey()
-            if patience and self.validations - self.best_validation >= patience:
-                break
         return self._finish()
 
     def _outlook(self) -> str:

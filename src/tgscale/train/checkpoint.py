@@ -29,7 +29,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from tgscale.data.files import sync_folder, write_atomically
-from tgscale.errors import RunError
+from tgscale.errors import ConfigError, RunError
 from tgscale.train.distributed import Ranks
 
 logger = logging.getLogger(__name__)
@@ -103,6 +103,7 @@ class Checkpointer:
             Step and state; ``(None, {})`` when there is no checkpoint at all.
 
         Raises:
+            ConfigError: they are of another number of ranks.
             RunError: the step that was asked for is missing or damaged, or all checkpoints are damaged.
         """
         if step is not None:
@@ -218,7 +219,7 @@ def _read(path: Path, ranks: Ranks) -> dict[str, Any]:
     try:
         saved = json.loads((path / STATE).read_text(encoding="utf-8"))["ranks"]
         if len(saved) != ranks.world:
-            raise RunError(
+            raise ConfigError(
                 f"checkpoint {path} is of {len(saved)} ranks, and now there are {ranks.world}: start as many."
             )
         entry = saved[ranks.rank]

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -32,6 +32,9 @@ from tgscale.train.meeting import meet
 TIMEOUT = datetime.timedelta(minutes=30)
 """How long a rank waits for the others before it gives up. One that died is noticed at once; this is for networks."""
 
+ALONE = datetime.timedelta(days=2)
+"""The same where one rank may be at work while the others wait for what it has to say: pre-training, rules, files."""
+
 
 GRACE = 30
 """Seconds that a rank has to save and end when ``torchrun`` is gone; as many as that gives its ranks."""
@@ -45,6 +48,7 @@ class Ranks:
         rank, world: number of this process, and how many there are.
         local_rank, local_world: the same on this machine.
         restarts: how often ``torchrun`` has restarted this process's machine.
+        objects: the process group that objects go through, which waits longer (:data:`ALONE`).
     """
 
     rank: int = 0
@@ -52,6 +56,7 @@ class Ranks:
     local_rank: int = 0
     local_world: int = 1
     restarts: int = 0
+    objects: dist.ProcessGroup | None = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
     def from_environment(cls) -> Ranks:
@@ -96,12 +101,14 @@ class Ranks:
             store, _, _ = next(rendezvous("env://", timeout=TIMEOUT))
             store = meet(store, self.rank, self.world, TIMEOUT)
             dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.world, timeout=TIMEOUT)
+            self.objects = dist.new_group(backend="gloo", timeout=ALONE)
         try:
             self._refuse_uneven()
             yield
         finally:
             # Peers that have died would be waited for; the process is ending anyway.
             if sys.exc_info()[0] is None:
+                self.objects = None
                 dist.destroy_process_group()
 
     def group_of(self, size: int) -> dist.ProcessGroup:
@@ -166,7 +173,7 @@ class Ranks:
             return value
         box = [value]
         with self._lost_peer():
-            dist.broadcast_object_list(box, src=0)
+            dist.broadcast_object_list(box, src=0, group=self.objects)
         return box[0]
 
     def gather_objects(self, value: Any) -> list[Any]:
@@ -175,7 +182,7 @@ class Ranks:
             return [value]
         values: list[Any] = [None] * self.world
         with self._lost_peer():
-            dist.all_gather_object(values, value)
+            dist.all_gather_object(values, value, group=self.objects)
         return values
 
     def barrier(self) -> None:
@@ -212,10 +219,10 @@ class Ranks:
         try:
             yield
         except RuntimeError as error:
-            lost = RunError(
-                "a trainer lost its connection to another, which has died or was stopped: what is said of that one "
-                "tells why. Checkpoints are as they were: go on with --resume."
-            )
+            what = "lost its connection to another, which has died or was stopped: what is said of that one tells why."
+            if "timed out" in str(error).lower():
+                what = "has waited too long for another, which hangs or cannot be reached any more."
+            lost = RunError(f"a trainer {what} Checkpoints are as they were: go on with --resume.")
             lost.add_note(f"(rank {self.rank}: {_first(error)})")
             raise lost from error
 

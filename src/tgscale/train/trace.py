@@ -64,12 +64,6 @@ class Trace:
                         sums[name] = sums.get(name, 0.0) + nanoseconds / 1e9
         return sums
 
-    def reset_totals(self) -> None:
-        """Begin the sums anew; recorded spans stay."""
-        with self._lock:
-            self._totals.clear()
-            self._own.clear()
-
     def events(self, ahead: Callable[[int], float] | None = None, wall: int | None = None) -> list[dict[str, Any]]:
         """The recorded spans for :func:`~tgscale.train.timeline.write_timeline`, with the lane's name as ``tid``.
 

@@ -91,6 +91,10 @@ class Negatives:
 class Lists(Protocol):
     """Lists of candidate destinations."""
 
+    @property
+    def longest(self) -> int:
+        """The longest list of any row."""
+
     def length(self, step: Step, low: int, high: int) -> int:
         """The longest list of these rows."""
 
@@ -103,6 +107,10 @@ class Given:
 
     def __init__(self, candidates: Candidates) -> None:
         self._node, self._indptr = candidates.node, candidates.indptr
+
+    @property
+    def longest(self) -> int:
+        return len(self._node) if self._indptr is None else int(np.diff(self._indptr).max(initial=0))
 
     def length(self, step: Step, low: int, high: int) -> int:
         if self._indptr is None:
@@ -128,6 +136,10 @@ class Seen:
         self._node = np.concatenate([before, new[fresh][order]]).astype(np.int64)
         self._since = np.concatenate([np.full(len(before), -1), first + at[fresh][order]])
 
+    @property
+    def longest(self) -> int:
+        return len(self._node)
+
     def length(self, step: Step, low: int, high: int) -> int:
         return int(np.searchsorted(self._since, step.start))
 
@@ -142,11 +154,16 @@ class Ranked:
         rows: events or queries.
         lists: their candidates.
         kept: how many of the best are written; None for all.
+        first: event id of row 0, where the rows are events.
     """
 
-    def __init__(self, rows: Rows, lists: Lists, kept: int | None) -> None:
-        self._rows, self._lists, self._kept = rows, lists, kept
+    def __init__(self, rows: Rows, lists: Lists, kept: int | None, first: int) -> None:
+        self._rows, self._lists, self._kept, self._first = rows, lists, kept, first
         self._scored: list[Tensor] = []
+
+    def rows_of(self, cells: int) -> int | None:
+        """How many rows may have no more than ``cells`` scores written; None where few of each row's are."""
+        return None if self._kept else max(1, cells // max(1, self._lists.longest))
 
     def pieces(self, step: Step) -> Iterator[Piece]:
         if step.low == step.high:
@@ -168,8 +185,7 @@ class Ranked:
             return builder.queries(source.to(device), torch.from_numpy(padded).to(device), time.to(device))
         own = np.asarray(self._rows.dst[piece.low : piece.high], np.int64)[:, None]
         others = torch.from_numpy(np.where(nodes < 0, own, nodes))
-        start = piece.step.start - piece.step.low
-        event = torch.arange(start + piece.low, start + piece.high, device=builder.time.device)
+        event = torch.arange(self._first + piece.low, self._first + piece.high, device=builder.time.device)
         return builder.against(event, Drawn(others.to(builder.time.device)))
 
     def take(self, piece: Piece, logits: Tensor) -> Columns | None:

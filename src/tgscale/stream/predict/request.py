@@ -44,8 +44,6 @@ class Request:
     def __post_init__(self) -> None:
         at_least("top_k", self.top_k, 0)
         at_least("save_every", self.save_every, 1)
-        if self.followed is not None and self.followed.resolve() == self.folder.resolve():
-            raise ConfigError(f"--after and --state are both {self.folder}: give the new state a place of its own.")
         if not self.events and not self.queries and self.rows.query is None:
             raise ConfigError(
                 "nothing to predict: give --events FILE, or --queries FILE with a source and a time a row."
@@ -86,13 +84,32 @@ class Request:
     def has_events(self) -> bool:
         return bool(self.events) or self.rows.query is not None
 
-    def check_sources(self) -> None:
-        """Refuse sources that are not there, before any work."""
-        for source in (self.events, self.queries):
-            if source:
-                find_files(list(source), None)
-        if self.candidates is not None:
-            find_files(self.candidates, None)
+    @property
+    def sources(self) -> dict[str, list[Path]]:
+        """The files of each kind of rows."""
+        given = {"events": self.events, "queries": self.queries, "candidates": self.candidates}
+        return {
+            name: find_files(source if isinstance(source, Path) else list(source), None)
+            for name, source in given.items()
+            if source
+        }
+
+    def check_places(self) -> None:
+        """Refuse sources that are not there, and an output that would be lost or replace one of them.
+
+        Raises:
+            TgscaleError: as said.
+        """
+        out, folder = self.out.resolve(), self.folder.resolve()
+        if out == folder or folder in out.parents:
+            raise ConfigError(
+                f"--out {self.out} lies in the state {self.folder}, which goes when all is done: move it."
+            )
+        for name, files in self.sources.items():
+            if out in [file.resolve() for file in files]:
+                raise ConfigError(f"--out {self.out} is the file with the {name}: give another name.")
+        if self.followed is not None and self.followed.resolve() == folder:
+            raise ConfigError(f"--after and --state are both {self.folder}: give the new state a place of its own.")
 
     def describe(self, weights: dict[str, Any], followed: str | None) -> dict[str, Any]:
         """All that the predictions depend on: equal for two requests whose predictions are the same.
@@ -101,16 +118,18 @@ class Request:
             weights: what tells the run's weights and data from others.
             followed: the digest of the request that these predictions follow.
         """
-        paths = [path for source in (self.events, self.queries) if source for path in find_files(list(source), None)]
-        paths += [self.candidates] if self.candidates else []
+        rows = dataclasses.asdict(self.rows)
+        del rows["memory_limit"]  # more of it may be what an interrupted request needs
         return {
             "tgscale": tgscale.__version__,
             **weights,
-            "sources": [[str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns] for path in paths],
-            "queries": bool(self.queries),
-            "rows": dataclasses.asdict(self.rows),
-            "followed": followed,
-            **{name: getattr(self, name) for name in ("top_k", "evaluate", "after", "device", "threads", "save_every")},
+            "sources": {
+                name: [[str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns] for path in paths]
+                for name, paths in self.sources.items()
+            },
+            "rows": rows,
+            "after": followed or self.after,
+            **{name: getattr(self, name) for name in ("top_k", "evaluate", "device", "threads", "save_every")},
         }
 
 

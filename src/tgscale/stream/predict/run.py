@@ -6,7 +6,6 @@ the predictions and a checkpoint of the memory. Whatever of it is there when the
 
 from __future__ import annotations
 
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -123,7 +122,7 @@ def run_request(request: Request) -> dict[str, Any]:
     began = time.perf_counter()
     if request.out.exists() and not request.overwrite:
         raise RunError(f"--out {request.out} is there already: give another name, or --overwrite to replace it.")
-    request.check_sources()
+    request.check_places()
     config = _config(request)
     set_threads(config.threads)
     best = load_best(request.run, config.data)
@@ -136,8 +135,6 @@ def run_request(request: Request) -> dict[str, Any]:
     with state_of(request, digest(request.describe(weights, followed)), weights) as folder:
         work = _prepare(request, config, base, folder, device, best)
         done = work.finish()
-    if not request.keep_state:
-        shutil.rmtree(request.folder)
     seconds = time.perf_counter() - began
     return {
         "out": str(request.out),
@@ -175,8 +172,9 @@ def _prepare(
     engine = make_engine(config, stream, device, best if base.memory is None else {**best, "memory": base.memory})
     size = config.eval_batch_size
     spans = config.eval.rule.spans(base.first, stream.num_events, size)
-    steps = steps_of_events(spans) if queries is None else steps_of_queries(spans, stream.time, queries)
     choice = _choice(request, engine, base, rows, candidates)
+    most = choice.rows_of(CELLS) if isinstance(choice, Ranked) else None
+    steps = steps_of_events(spans, most) if queries is None else steps_of_queries(spans, stream.time, queries, most)
     about = {"run": str(request.run), "batch_size": str(size), "time_unit": stream.time_unit}
     summary = {
         "events": stream.num_events - base.first,
@@ -216,7 +214,7 @@ def _choice(request: Request, engine: StreamEngine, base: Base, rows: Rows, cand
         return Negatives(engine)
     if not request.ranks_candidates:
         return OwnDestination()
-    return Ranked(rows, Given(candidates) if candidates else Seen(engine.stream, base.first), request.kept)
+    return Ranked(rows, Given(candidates) if candidates else Seen(engine.stream, base.first), request.kept, base.first)
 
 
 class _Predictions:

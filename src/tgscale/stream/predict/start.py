@@ -40,7 +40,7 @@ class Base:
     def of(cls, config: TrainConfig, data: Path, after: str) -> Base:
         """The data of a run, up to the end of its part ``after``."""
         stream = open_stream(data)
-        split = stream.split(config.eval.val, config.eval.test, config.eval.split)
+        split = config.eval.split_of(stream)
         return cls(data, stream, split, split.range(after)[1])
 
     @property

@@ -46,23 +46,48 @@ def state_of(request: Request, asked: str, weights: dict[str, Any]) -> Iterator[
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RunError(f"{folder} is in use by predictions that are still being made: wait for them.") from None
-        if file.exists() and json.loads(file.read_text())["asked"] != asked:
+        if file.exists() and _request(folder)["asked"] != asked:
             if not request.overwrite:
                 raise RunError(
                     f"{folder} holds the state of other predictions (another run, other rows or options): ask for the "
                     "same to go on with them, or pass --overwrite to throw it away."
                 )
-            for entry in folder.iterdir():
-                if entry.is_dir():
-                    shutil.rmtree(entry)
+            _empty(folder)
         with writing(file, ELSEWHERE):
             write_atomically(file, json.dumps({"asked": asked, "out": str(request.out), "weights": weights}))
         try:
             yield folder
         except (ConfigError, DataError):  # the request's fault: nothing to go on with
             if not (folder / CHECKPOINTS).exists():
-                shutil.rmtree(folder)
+                remove(folder)
             raise
+        if not request.keep_state:
+            remove(folder)
+
+
+def goes_on(folder: Path) -> bool:
+    """Whether a folder is a state that the same request goes on from."""
+    return bool(_request(folder).get("asked"))
+
+
+def _request(folder: Path) -> dict[str, Any]:
+    file = folder / REQUEST
+    found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    return found
+
+
+def remove(folder: Path) -> None:
+    """Remove a state directory. What is left of it if that is interrupted is the state of nothing."""
+    _empty(folder)
+    shutil.rmtree(folder.resolve())
+
+
+def _empty(folder: Path) -> None:
+    with writing(folder, ELSEWHERE):
+        write_atomically(folder / REQUEST, json.dumps({"asked": None}))
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
 
 
 def follow(folder: Path, weights: dict[str, Any]) -> tuple[Base, str]:
@@ -79,13 +104,12 @@ def follow(folder: Path, weights: dict[str, Any]) -> tuple[Base, str]:
         ConfigError: not such a directory.
         RunError: its predictions are not done, were made with other weights, or had no events.
     """
-    file = folder / REQUEST
-    if not file.is_file():
+    was = _request(folder)
+    if not was.get("asked"):
         raise ConfigError(
             f"--after {folder} is neither a part of the run (val, test) nor the state of earlier predictions, which "
             "--keep-state leaves at OUT.state."
         )
-    was = json.loads(file.read_text())
     if was.get("weights") != weights:
         raise RunError(
             f"--after {folder}: these predictions were made with other weights or other data than this run's."

@@ -34,7 +34,7 @@ def split_nodes(label: np.ndarray, val: float, test: float, seed: int) -> np.nda
         seed: of the order in which nodes are dealt out.
     """
     part = np.full(len(label), -1)
-    shuffled = np.random.default_rng(seed).permutation(len(label))
+    shuffled = np.random.default_rng(seed & (2**64 - 1)).permutation(len(label))
     for one in np.unique(label[label >= 0]):
         nodes = shuffled[label[shuffled] == one]
         place = (np.arange(len(nodes)) + 0.5) / len(nodes)
