@@ -70,6 +70,32 @@ def test_json_alone_on_stdout(tgscale, argv):
     assert isinstance(json.loads(out), dict)
 
 
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("explain", "slides", "--model", "tgcn", "--out", "/proc/plan.svg"),
+        ("report", "r", "--figures", "file/figures"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_named(tgscale, argv):
+    Path("file").touch()
+    Path("r").mkdir()
+    Path("r/config.yaml").write_text("data: data\nrun: r\nmodel: {name: tgn}\n")
+    code, _, err = tgscale(*argv)
+    assert code == 5
+    assert re.search(r"tgscale: \S+ cannot be read or written \(.+\): name another place\.\n$", err)
+
+
+def test_evaluation_prints_json_also_of_what_is_no_number(tgscale, monkeypatch):
+    from tgscale.cli import evaluate as command
+
+    Path("r").mkdir()
+    Path("r/config.yaml").write_text("data: data\nrun: r\n")
+    monkeypatch.setattr(command, "evaluate", lambda *_, **__: {"metrics": {"mrr": float("nan")}})
+    code, out, _ = tgscale("evaluate", "r", "--json")
+    assert (code, json.loads(out, parse_constant=pytest.fail)) == (0, {"metrics": {"mrr": None}})
+
+
 def test_the_json_of_training_is_its_result(tgscale):
     _, out, _ = tgscale("train", "--data", "data", "--run", "r", *SMALL, "--json", "--quiet")
     assert json.loads(out) == json.loads(Path("r/result.json").read_text())

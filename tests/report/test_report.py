@@ -215,3 +215,51 @@ def test_a_run_with_other_metrics_has_a_report(make_run, tmp_path):
     words = Page(report.html()).words
     assert {"0.7500", "0.2500", "F1 micro", "rule: majority"} <= set(words)
     assert any("does not hold what the memory captures" in word for word in words)
+
+
+@pytest.mark.parametrize("name", ["x$_$y", "_hidden", "a[b]c"])
+def test_names_of_runs_stand_in_drawings_as_they_are(tmp_path, make_run, name):
+    """Not as formulas, and not left out of the legend, as matplotlib does with what begins with _."""
+    runs = [make_run(tmp_path / name, 0.5), make_run(tmp_path / "other", 0.7)]
+    files = make_report(runs).save_figures(tmp_path / "figures")
+    drawn = [file.read_text() for file in files if file.suffix == ".svg"]
+    assert sum(name in text for text in drawn) > 1
+    assert [name in text for text in drawn] == ["other" in text for text in drawn]
+
+
+def test_runs_that_were_asked_different_things_are_not_compared(tmp_path, make_run):
+    runs = [make_run(tmp_path / "a", 0.6), make_run(tmp_path / "b", 0.9), make_run(tmp_path / "c", 0.8)]
+
+    def ask(run, **changes):
+        result = json.loads((run / "result.json").read_text())
+        result["protocol"] |= changes
+        result["baselines"]["recency"]["mrr"] = 0.123
+        (run / "result.json").write_text(json.dumps(result))
+
+    ask(runs[1], negatives=1, name="ap")
+    ask(runs[2], batch_size=99)  # of other batches: the same question
+    report = make_report(runs)
+    tables = [table for section in report.sections if section.name == "result" for table in section.tables]
+    ours = [table for table in tables if "rule: recency" in str(table.rows)]
+    assert [[row[0][:2] for row in table.rows if "(" in row[0]] for table in ours] == [["a ", "c "], ["b "]]
+    assert "0.1230" in str(ours[1].rows)
+    assert "0.1230" not in str(ours[0].rows)
+    assert "best:" not in report.html()
+    assert "best:" in make_report([runs[0], runs[2]]).html()
+    assert len(report.figures()["result"]) == 2
+
+
+def test_scores_that_were_cut_short_are_refused(tmp_path, make_run):
+    run = make_run(tmp_path / "run")
+    whole = (run / "test_scores.npz").read_bytes()
+    for size in (0, len(whole) // 2):
+        (run / "test_scores.npz").write_bytes(whole[:size])
+        with pytest.raises(RunError, match=r"test_scores\.npz cannot be read"):
+            make_report([run])
+
+
+def test_letters_on_dark_cells_stay_light_in_both_themes(tmp_path, make_run):
+    html = make_report([make_run(tmp_path / "run")]).html()
+    letters = re.findall(r"<text[^>]*>", html[html.index("Layout") :])
+    assert "#fefefe" in html
+    assert not [each for each in letters if "var(--paper)" in each]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib
 import os
@@ -11,7 +12,7 @@ from typing import Any
 
 import tgscale
 from tgscale.cli.dispatch import Command, dispatch
-from tgscale.errors import TgscaleError
+from tgscale.errors import RunError, TgscaleError
 
 
 def _later(group: str, name: str, about: str) -> Command:
@@ -53,6 +54,12 @@ other options:
   --version                        print the version
   --print-completion SHELL         print a script that completes commands and options, for bash, zsh or fish"""
 
+PLACES = {
+    getattr(errno, name)
+    for name in ("EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "ENOENT", "ENOTDIR", "EISDIR", "ENAMETOOLONG")
+}
+"""Errors of the system that are about a place that somebody named, and no fault of the program."""
+
 
 def main() -> None:
     """Entry point of ``tgscale``."""
@@ -88,6 +95,12 @@ def _main(argv: list[str]) -> None:
     except BrokenPipeError:  # `tgscale ... | head`
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in PLACES:
+            raise
+        where = error.filename or "what is printed"
+        print(f"tgscale: {where} cannot be read or written ({error.strerror}): name another place.", file=sys.stderr)
+        sys.exit(RunError.exit_code)
 
 
 def _is_first_to_say(text: str) -> bool:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
 from tgscale.cli import data_export, data_get
+from tgscale.cli.console import Output
 from tgscale.cli.data_import import run
 from tgscale.cli.data_report import sequence_text
 from tgscale.cli.dispatch import Command, dispatch
@@ -118,7 +119,7 @@ def info(argv: list[str]) -> None:
     if options.json:
         print(json.dumps(summary, indent=1))
     else:
-        Console().print(draw(summary))
+        Output().print(draw(summary))
 
 
 def _describe_stream(options: Info) -> tuple[dict[str, Any], Callable[[dict[str, Any]], RenderableType]]:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 
+from tgscale.cli.console import Output
 from tgscale.cli.data_report import events_text
 from tgscale.data.datasets.fetch import Fetched
 from tgscale.data.datasets.get import FILE_BAR, GetReport, downloads_folder, get_dataset
@@ -74,7 +75,7 @@ def run_list(argv: list[str]) -> None:
         needs = f" (needs {dataset.needs})" if dataset.needs else ""
         events = "" if dataset.events is None else f"{dataset.events:,}"
         table.add_row(dataset.name, events, dataset.format, _digest(dataset), dataset.about + needs)
-    Console().print(table)
+    Output().print(table)
     print(f"\nEvents: as the source states. `tgscale data get NAME` fetches into {downloads_folder()} and imports.")
 
 

@@ -45,7 +45,7 @@ class Engine:
 
 def engine_of_run(run: Path) -> Engine:
     """The engine that a run belongs to."""
-    return SNAPSHOTS if "partition" in RunDirectory.read_config(run) else STREAM
+    return SNAPSHOTS if RunDirectory.kind_of(run) == "snapshots" else STREAM
 
 
 def names_data(file: str | None, flags: list[str]) -> str | None:

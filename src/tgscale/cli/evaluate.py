@@ -15,7 +15,7 @@ from tgscale.snapshot.trainer import evaluate_snapshots
 from tgscale.stream.config import OF_PROTOCOL
 from tgscale.stream.trainer import evaluate
 from tgscale.train.config_io import parse
-from tgscale.train.rundir import RunDirectory
+from tgscale.train.rundir import RunDirectory, plain
 
 EVAL_OPTIONS = sorted(OF_PROTOCOL)
 
@@ -56,14 +56,14 @@ class EvaluateCommand:
 def main(argv: list[str]) -> None:
     """Evaluate as the command line says and print the metrics."""
     command = parse(EvaluateCommand, argv, prog="tgscale evaluate")
-    if "partition" in RunDirectory.read_config(command.run):
+    if RunDirectory.kind_of(command.run) == "snapshots":
         _evaluate_snapshots(command)
         return
     quiet = command.quiet or command.json
     options = {name: getattr(command, name) for name in EVAL_OPTIONS}
     result = evaluate(command.run, command.split, command.protocol, command.device, quiet, **options)
     if command.json:
-        print(json.dumps(result, indent=1))
+        print(json.dumps(plain(result), indent=1, allow_nan=False))
     else:
         model = RunDirectory.read_config(command.run)["model"].get("name", "tgn")
         print_metrics(result["split"], result["metrics"], result["baselines"], result["protocol"], model)
@@ -77,7 +77,7 @@ def _evaluate_snapshots(command: EvaluateCommand) -> None:
     quiet = command.quiet or command.json
     result = evaluate_snapshots(command.run, command.split, command.device, quiet)
     if command.json:
-        print(json.dumps(result, indent=1))
+        print(json.dumps(plain(result), indent=1, allow_nan=False))
     else:
         model = RunDirectory.read_config(command.run)["model"]
         print_snapshot_metrics(result["split"], model, result["metrics"], result["baselines"], result["protocol"])

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
+from tgscale.cli.console import Output
 from tgscale.data.snapshot_store import open_snapshots
 from tgscale.errors import ConfigError
 from tgscale.snapshot.build import make_model
@@ -75,7 +75,7 @@ def main(argv: list[str]) -> None:
 
 
 def _print(operators: list[Operator], saved: dict[str, Any], title: str, window: int) -> None:
-    console = Console(highlight=False, soft_wrap=True)
+    console = Output(highlight=False, soft_wrap=True)
     table = Table(title=f"{title}, groups of {window}", title_justify="left")
     for name, side in (
         ("#", "right"),

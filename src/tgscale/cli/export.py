@@ -35,7 +35,7 @@ class ExportCommand:
 def main(argv: list[str]) -> None:
     """Export as the command line says, and say what was written."""
     command = parse(ExportCommand, argv, prog="tgscale export")
-    export = export_snapshots if "partition" in RunDirectory.read_config(command.run) else export_stream
+    export = export_snapshots if RunDirectory.kind_of(command.run) == "snapshots" else export_stream
     about = export(command.run, command.out, command.overwrite, command.quiet or command.json)
     if command.json:
         print(json.dumps(about, indent=1))

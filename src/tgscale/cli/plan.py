@@ -11,9 +11,10 @@ from typing import Annotated, Literal
 
 import torch
 import tyro
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from tgscale.cli.console import Output
 from tgscale.cli.train import read_config
 from tgscale.data.files import write_atomically
 from tgscale.data.store import open_stream
@@ -86,11 +87,11 @@ def main(argv: list[str]) -> None:
 
 def print_plan(planned: Plan, data: Path, out: Path | None) -> None:
     """The candidates as a table, then the choice, what decided it, and what to type next."""
-    console = Console(highlight=False)
+    console = Output(highlight=False)
     console.print(_table(planned))
     choice, profile = planned.choice, planned.profile
     lines = Table.grid(padding=(0, 2))
-    lines.add_row("[bold]layout[/bold]", f"[bold]{choice.layout}[/bold]  (i x j x k)")
+    lines.add_row(Text("layout", "bold"), Text.assemble((str(choice.layout), "bold"), "  (i x j x k)"))
     for axis, size in planned.axes().items():
         lines.add_row(f"{axis} = {size}", planned.reasons[axis])
     lines.add_row(

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from rich.console import Console
 
+from tgscale.cli.console import Output
 from tgscale.data.following import RowOptions
 from tgscale.errors import ConfigError
 from tgscale.stream.predict.request import Request
@@ -84,7 +84,7 @@ class PredictCommand:
 def main(argv: list[str]) -> None:
     """Predict as the command line says, and print what was done."""
     command = parse(PredictCommand, argv, prog="tgscale predict")
-    if "partition" in RunDirectory.read_config(command.run):
+    if RunDirectory.kind_of(command.run) == "snapshots":
         raise ConfigError(f"{command.run} is a run on snapshots, and predict is for event streams.")
     options = dict(vars(command))
     rows = {name: options.pop(name) for name in RowOptions.__dataclass_fields__}
@@ -111,7 +111,7 @@ def main(argv: list[str]) -> None:
 
 def print_done(done: dict[str, Any], command: PredictCommand) -> None:
     """What was done, in words."""
-    console = Console(soft_wrap=True, highlight=False)
+    console = Output(soft_wrap=True, highlight=False)
     what = "queries answered" if command.queries else "events scored"
     console.print(
         f"{done['rows']:,} {what} in {done['seconds']:.1f} s ({done['rows_per_second']:,.0f} rows/s), at most "

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 import tyro
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from tgscale.cli.console import Output
 from tgscale.data.snapshot_store import open_snapshots
 from tgscale.data.snapshots import SnapshotSequence
 from tgscale.errors import ConfigError
@@ -145,7 +146,7 @@ def to_dict(scenario: Scenario, simulation: Simulation, model: str) -> dict[str,
 
 def print_simulation(scenario: Scenario, simulation: Simulation, model: str) -> None:
     """The rows as a table, then what they rest on."""
-    console = Console(highlight=False)
+    console = Output(highlight=False)
     groups, sequence = scenario.groups, scenario.sequence
     table = Table(
         title=f"{sequence.name}: an epoch of {model} on {len(groups):,} groups of {groups.window} snapshots, "
@@ -161,7 +162,7 @@ def print_simulation(scenario: Scenario, simulation: Simulation, model: str) -> 
     for row in simulation.rows:
         if row.devices != devices:
             devices = row.devices
-            table.add_row(f"[bold]{devices:,} device{'s' if devices > 1 else ''}[/bold]")
+            table.add_row(f"{devices:,} device{'s' if devices > 1 else ''}", style="bold")
         table.add_row(
             row.partition + (f", {row.policy}" if row.partition == "blad" else ""),
             f"{row.imbalance:.3f}",
@@ -183,7 +184,7 @@ def print_simulation(scenario: Scenario, simulation: Simulation, model: str) -> 
         ("note", simulation.notes),
     ):
         for line in lines:
-            console.print(f"[bold]{title}[/bold]: {line}", soft_wrap=True)
+            console.print(Text.assemble((title, "bold"), f": {line}"), soft_wrap=True)
 
 
 def _size(sequence: SnapshotSequence) -> dict[str, Any]:

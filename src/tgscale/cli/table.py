@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
+
+from tgscale.cli.console import Output
 
 NAMES = {"mrr": "MRR", "auc": "AUC", "ap": "AP", "f1_micro": "F1-micro", "f1_macro": "F1-macro"}
 
@@ -19,7 +20,7 @@ def print_result(result: dict[str, Any], run: Path) -> None:
     metric = NAMES.get(metric, metric)
     if train["profiled"]:
         print_time(train)
-    console = Console(soft_wrap=True, highlight=False)
+    console = Output(soft_wrap=True, highlight=False)
     console.print(
         f"{data['name']}: {data['events']:,} events, {data['nodes']:,} nodes. Layout {train['layout']}"
         f"{' (emulated)' if train['emulated'] else ''}, {train['iterations']:,} iterations. Best of "
@@ -37,7 +38,7 @@ def print_snapshot_result(result: dict[str, Any], run: Path) -> None:
     if train["profiled"]:
         print_time(train | {"processes": [train["processes"][0] | {"seconds": train["seconds"]}]})
     devices = f", {train['ranks']} devices, {train['partition']}" if train["ranks"] > 1 else ""
-    console = Console(soft_wrap=True, highlight=False)
+    console = Output(soft_wrap=True, highlight=False)
     console.print(
         f"{data['name']}: {data['snapshots']:,} snapshots of {data['nodes']:,} nodes, {data['edges']:,} edges; "
         f"{result['task']}{devices}. {train['groups']:,} groups, {train['iterations']:,} steps. Best of "
@@ -60,10 +61,10 @@ def print_snapshot_metrics(
         table.add_column(NAMES.get(name, name.replace("_", " ")), justify="right")
     for name, values in {model: metrics, **baselines}.items():
         table.add_row(name, *(_number(values.get(column)) for column in metrics), style="bold" if name == model else "")
-    Console().print(table)
+    Output().print(table)
 
 
-def _print_files(console: Console, run: Path, profiled: bool) -> None:
+def _print_files(console: Output, run: Path, profiled: bool) -> None:
     for name, what in (
         ("result.json", "all figures"),
         ("config.yaml", "the resolved options"),
@@ -87,7 +88,7 @@ def print_time(train: dict[str, Any]) -> None:
         table.add_row(name, f"{1e3 * spent / process['iterations']:.3f}", f"{spent / process['seconds']:.1%}")
     table.add_section()
     table.add_row("the step", f"{1e3 * process['seconds'] / process['iterations']:.3f}", "100.0%")
-    Console().print(table)
+    Output().print(table)
 
 
 def print_metrics(
@@ -112,7 +113,7 @@ def print_metrics(
         table.add_column(name.replace("mrr_new_nodes", "mrr, new nodes"), justify="right")
     for name, values in {model: metrics, **baselines}.items():
         table.add_row(name, *(_number(values.get(column)) for column in columns), style="bold" if name == model else "")
-    Console().print(table)
+    Output().print(table)
     size = protocol["population_size"]
     if size is not None and not protocol["exclude_own"] and size < 10 * protocol["negatives"]:
         print(

@@ -15,6 +15,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from tgscale.report.palette import INK, QUIET, STYLE, series
 
 SIZE = (4.0, 2.6)  # inches
+SHOWN = "shown"
+"""Label of what is in the legend; its own name might begin with _, which matplotlib leaves out."""
 
 
 @dataclass
@@ -60,13 +62,13 @@ def lines_figure(
         FigureCanvasAgg(figure)
         axes = figure.subplots()
         for line in lines:
-            axes.plot(line.x, line.y, label=line.name or None, **line.style)
+            axes.plot(line.x, line.y, label=SHOWN if line.name else None, **line.style)
             if line.ring is not None and line.y:
                 ring: dict[str, Any] = {"marker": "o", "markersize": 11, "markerfacecolor": "none", "linestyle": ""}
                 axes.plot(line.x[line.ring], line.y[line.ring], markeredgecolor=line.style["color"], **ring)
-        for at, words in marks:
+        for at, _ in marks:
             axes.axvline(
-                at, color=QUIET, linewidth=1.2, linestyle=(0, (3, 2)) if at != marks[0][0] else "-", label=words
+                at, color=QUIET, linewidth=1.2, linestyle=(0, (3, 2)) if at != marks[0][0] else "-", label=SHOWN
             )
         _axis(axes, doubling, ticks, [x for line in lines for x in line.x])
         axes.set_xlabel(xlabel)
@@ -76,10 +78,18 @@ def lines_figure(
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
         if names:
             columns = 1 if rows == len(names) else 2
-            figure.legend(loc="outside lower left", ncols=columns, handlelength=2.6, labelcolor=INK)
+            _legend(figure, axes, names, columns)
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # or each file would move everything a little further
     return figure
+
+
+def _legend(figure: Figure, axes: Axes, names: Sequence[str], columns: int) -> None:
+    """Names in the order in which their lines were drawn."""
+    shown = [artist for artist in axes.get_lines() if artist.get_label() == SHOWN]
+    legend = figure.legend(handles=shown, loc="outside lower left", ncols=columns, handlelength=2.6, labelcolor=INK)
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set_text(name)
 
 
 def _axis(axes: Axes, doubling: bool, ticks: Sequence[str], xs: Sequence[float]) -> None:

@@ -161,7 +161,7 @@ def _box(axes: Axes, operator: Operator, lines: list[str], corner: Place, height
         axes.text(
             x + BOX / 2,
             at,
-            line.replace("$", r"\$"),
+            line,
             ha="center",
             va="center",
             fontsize=7.5 if last else 8.2,

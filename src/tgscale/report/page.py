@@ -98,9 +98,9 @@ def _tiles(runs: Sequence[Run]) -> list[str]:
 
 
 def best_of(runs: Sequence[Run]) -> Run | None:
-    """The run with the best test metric; None where none has ended, or where they are of different data or tasks."""
+    """The run with the best test metric; None where none has ended, or where they were asked different things."""
     done = [run for run in runs if run.metric in run.test]
-    if not done or len({(run.data, run.result.get("task"), run.metric) for run in done}) > 1:
+    if not done or len({(run.compared, run.metric) for run in done}) > 1:
         return done[0] if len(runs) == 1 and done else None
     sign = -1 if lower_is_better(str(done[0].metric)) else 1
     return max(done, key=lambda run: sign * run.test[str(run.metric)])

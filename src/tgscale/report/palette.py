@@ -50,6 +50,7 @@ STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib
     "font.size": 9,
     "text.color": INK,
+    "text.parse_math": False,  # a dollar in the name of a run is a dollar
     "axes.edgecolor": QUIET,
     "axes.labelcolor": INK,
     "axes.titlesize": 9.5,

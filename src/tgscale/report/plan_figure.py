@@ -21,6 +21,7 @@ STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib
     "font.size": 10,
     "text.color": INK,
+    "text.parse_math": False,  # a dollar in a name is a dollar
     "axes.edgecolor": "#999999",
     "axes.labelcolor": INK,
     "xtick.color": INK,

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -46,6 +47,14 @@ class Run:
     result: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, np.ndarray] = field(default_factory=dict)
     timeline: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def compared(self) -> str:
+        """What its test figures rest on: equal for runs that were asked the same of the same data."""
+        protocol = dict(self.result.get("protocol", {}))
+        for name in ("batch_size", "metric"):  # of one question asked in other batches, the answers compare
+            protocol.pop(name, None)
+        return json.dumps([self.data, self.result.get("task"), self.result.get("split"), protocol], sort_keys=True)
 
     @property
     def finished(self) -> bool:
@@ -140,7 +149,7 @@ def _names(paths: list[Path]) -> list[str]:
 
 def _read(path: Path, name: str) -> Run:
     config = RunDirectory.read_config(path)
-    run = Run(path, name, "snapshots" if "partition" in config else "stream", config)
+    run = Run(path, name, RunDirectory.kind_of(path), config)
     if (path / METRICS).exists():
         run.lines = _read_lines(path / METRICS)
     if (path / RESULT).exists():
@@ -149,7 +158,7 @@ def _read(path: Path, name: str) -> Run:
         try:
             with np.load(path / TEST_SCORES, allow_pickle=False) as file:
                 run.scores = {column: file[column] for column in file.files}
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
             raise RunError(f"{path / TEST_SCORES} cannot be read ({error}): delete it, or make it anew.") from None
     if (path / TIMELINE).exists():
         run.timeline = _read_json(path / TIMELINE).get("traceEvents", [])

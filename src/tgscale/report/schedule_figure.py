@@ -16,6 +16,7 @@ from tgscale.report.plan_figure import INK, STYLE
 from tgscale.stream.schedule import Schedule, Task
 
 CELL_INK = "#22272e"  # on light cells, also where the page is dark
+WHITE = "#fefefe"  # on dark cells, in both themes: the page has another white, which turns dark there
 READ, WRITE, RESET, IDLE, QUIET = "#1b7837", "#b2182b", "#7b3294", "#f3f3f3", "#8a8a8a"
 MARKS = {"R": (READ, "reads memory"), "0": (RESET, "begins with empty memory"), "W": (WRITE, "writes memory")}
 TIME = LinearSegmentedColormap.from_list("time", colormaps["YlGnBu"]([0.08, 0.3, 0.5, 0.7]))
@@ -88,7 +89,7 @@ def _draw_trainer(axes: Axes, schedule: Schedule, trainer: int, iterations: int)
             continue
         stop = (rest or [first])[-1] + 1
         color = _color(schedule, task.batch)
-        ink = CELL_INK if 0.3 * color[0] + 0.59 * color[1] + 0.11 * color[2] > 0.5 else "white"
+        ink = CELL_INK if 0.3 * color[0] + 0.59 * color[1] + 0.11 * color[2] > 0.5 else WHITE
         _draw_bar(axes, first, stop, row, color)
         for t in range(first, stop):
             if t > first:
@@ -135,8 +136,8 @@ def _draw_task(axes: Axes, schedule: Schedule, task: Task | None, t: int, row: f
 
 def _draw_mark(axes: Axes, x: float, y: float, mark: str) -> None:
     color, _ = MARKS[mark]
-    box = {"boxstyle": "round,pad=0.18", "facecolor": color, "edgecolor": "white", "linewidth": 0.7}
-    axes.text(x, y, mark, ha="center", va="center", color="white", fontsize=7, fontweight="bold", bbox=box)
+    box = {"boxstyle": "round,pad=0.18", "facecolor": color, "edgecolor": WHITE, "linewidth": 0.7}
+    axes.text(x, y, mark, ha="center", va="center", color=WHITE, fontsize=7, fontweight="bold", bbox=box)
 
 
 def _color(schedule: Schedule, batch: int) -> tuple[float, ...]:

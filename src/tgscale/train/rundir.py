@@ -111,6 +111,15 @@ class RunDirectory:
         except OSError:
             return ""
 
+    @classmethod
+    def kind_of(cls, path: Path | str) -> str:
+        """``"stream"`` or ``"snapshots"``: what a run is on.
+
+        Raises:
+            RunError: not a run directory, or a damaged one.
+        """
+        return "snapshots" if "partition" in cls.read_config(path) else "stream"
+
     @staticmethod
     def read_config(path: Path | str) -> dict[str, Any]:
         """The resolved configuration of a run.

@@ -15,25 +15,25 @@ RULES_SHOWN, PUBLISHED_SHOWN = 4, 6
 
 
 def result(runs: Sequence[Run]) -> Section:
-    """A table and bars per data set and task."""
+    """A table and bars per data set, task and protocol."""
     section = Section("result", "Result")
     for run in runs:
         if not run.finished:
             section.missing.append(f"{run.name} has no result.json: it is still going, or was cut short.")
-    of_data: dict[tuple[str, str], list[Run]] = {}
+    alike: dict[str, list[Run]] = {}
     for run in runs:
         if run.test:
-            of_data.setdefault((run.data, str(run.result.get("task", ""))), []).append(run)
-    for number_of_set, ((data, task), group) in enumerate(of_data.items()):
-        _compare(section, data, task, group, list(runs), number_of_set)
+            alike.setdefault(run.compared, []).append(run)
+    for place, group in enumerate(alike.values()):
+        _compare(section, group, list(runs), place)
     section.lead = "On the test part. Rules need no training, and are scored on the same events and negatives."
     return section
 
 
-def _compare(section: Section, data: str, task: str, group: list[Run], runs: list[Run], place: int) -> None:
+def _compare(section: Section, group: list[Run], runs: list[Run], place: int) -> None:
+    data, task = group[0].data, str(group[0].result.get("task", ""))
     metric = group[0].metric or next(iter(group[0].test))
-    protocols = {str(run.result.get("protocol", {}).get("name", "")) for run in group}
-    protocol = protocols.pop() if len(protocols) == 1 else ""
+    protocol = str(group[0].result.get("protocol", {}).get("name", ""))
     rules = {name: numbers(values) for name, values in group[0].result.get("baselines", {}).items()}
     papers = published(data, protocol, metric) if group[0].kind == "stream" else []
     columns = list(dict.fromkeys(name for run in group for name in run.test))
@@ -57,7 +57,7 @@ def _compare(section: Section, data: str, task: str, group: list[Run], runs: lis
             _about(group, bool(papers)),
         )
     )
-    section.figures[f"{data}: {task}"] = {
+    section.figures[f"{data}: {task}" if f"{data}: {task}" not in section.figures else f"{words} ({place + 1})"] = {
         "metric": metric,
         "protocol": protocol,
         "runs": {run.name: run.test for run in group},
