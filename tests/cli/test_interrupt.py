@@ -102,7 +102,7 @@ def test_before_the_first_step_nothing_is_left(tgscale, folder, monkeypatch, cap
 
     monkeypatch.setattr(TrainingLoop, "run", stopping)
     assert tgscale(*words("stream", "never")) == 130
-    assert capsys.readouterr().err.endswith("tgscale: stopped.\n")
+    assert capsys.readouterr().err.endswith("tgscale: stopped. never held nothing worth keeping yet and was removed.\n")
     assert not (folder / "never").exists()
 
 

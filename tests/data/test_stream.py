@@ -3,7 +3,7 @@ import pytest
 
 from tgscale.data import stream as stream_module
 from tgscale.data.stream import EventStream, Split, mark_nodes
-from tgscale.errors import DataError
+from tgscale.errors import ConfigError, DataError
 
 
 def small(**options) -> EventStream:
@@ -54,6 +54,7 @@ def test_new_nodes_are_those_without_a_training_event():
     [
         ({"src": [], "dst": [], "time": []}, "no events"),
         ({"dst": [1, 2]}, "dst has 2 rows, src has 3"),
+        ({"src": ["a", "b", "c"]}, "src is <U1: number the nodes first"),
         ({"time": [0.5, 1.0, 2.0]}, "time is float64"),
         ({"time": [3, -1, 2]}, "time is negative at row 1"),
         ({"src": [0, -1, 2]}, "found -1"),
@@ -68,3 +69,17 @@ def test_refuses_bad_columns(change, message):
     ends = {name: np.array(columns.pop(name)) for name in ("src", "dst", "time")}
     with pytest.raises(DataError, match=message):
         EventStream.from_arrays(**ends, **columns)
+
+
+def test_parts_that_cannot_be_are_refused():
+    stream = EventStream.from_arrays([0, 1], [1, 0], [0, 1])
+    for val, test in ((0.6, 0.6), (0, 0.1), (0.1, float("nan"))):
+        with pytest.raises(ConfigError, match="must both be above 0 and leave something to train on"):
+            stream.split(val, test)
+    with pytest.raises(ConfigError, match="part 'valid' is unknown: choose train, val or test"):
+        stream.split().range("valid")
+
+
+def test_a_stream_in_words():
+    stream = EventStream.from_arrays([0, 1], [1, 0], [0, 1], edge_features=np.zeros((2, 3)), name="mine")
+    assert repr(stream) == "EventStream('mine': 2 events, 2 nodes, 3 edge features)"

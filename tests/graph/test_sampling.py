@@ -246,3 +246,12 @@ def test_backends_agree_on_real_data(shared_data, strategy, window):
     expected = NeighborSampler(stream, [10, 3], backend="numpy", **options).sample(*roots)
     for backend in ("tensor", "numba"):
         assert_same(NeighborSampler(stream, [10, 3], backend=backend, **options).sample(*roots), expected)
+
+
+def test_arrays_are_no_tensors():
+    stream = EventStream.from_arrays([0, 1], [1, 0], [0, 1])
+    sampler = NeighborSampler(stream, 1)
+    with pytest.raises(ConfigError, match=r"node is a ndarray: give a tensor, such as torch.tensor\(node\)"):
+        sampler.sample(stream.src, stream.time)
+    with pytest.raises(ConfigError, match=r"time is a ndarray"):
+        sampler.sample(torch.tensor(stream.src), stream.time)

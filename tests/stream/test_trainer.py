@@ -236,6 +236,28 @@ def test_python_api(tmp_path, make_stream):
     assert math.isfinite(result["test"]["mrr"])
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         tgscale.trian  # noqa: B018
+    assert set(tgscale.__all__) < set(dir(tgscale))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"train__epoch": 3}, r"option train__epoch is unknown. Did you mean train__epochs\?"),
+        ({"trian__epochs": 3}, r"option trian is unknown. Did you mean train\?"),
+        ({"nothing": 3}, "option nothing is unknown. There are: data, run"),
+        ({"train__epochs": "3"}, "train.epochs is '3', which is no number: give 1 or more"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(config, changes, words):
+    with pytest.raises(ConfigError, match=words):
+        replace(config, **changes)
+
+
+def test_a_path_is_no_configuration(tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"takes a configuration, and this is str: make one with tgscale.default_config"
+    ):
+        train_stream(str(tmp_path))
 
 
 def test_a_run_knows_its_data(config, make_stream, monkeypatch, tmp_path):

@@ -3,6 +3,7 @@ import logging
 import math
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from tgscale.errors import ConfigError, RunError
 from tgscale.train import checkpoint
 from tgscale.train.checkpoint import Checkpointer
+from tgscale.train.interrupt import Stopped
 
 
 def same(a, b) -> bool:
@@ -222,6 +224,20 @@ def test_a_full_disk_is_said_and_leaves_what_was_there(tmp_path, monkeypatch, at
     with pytest.raises(RunError, match=r"step-00000002 cannot be written \(No space left on device\)"):
         saver.save(2, {"w": torch.zeros(9)})
     assert os.listdir(tmp_path) == ["step-00000001"]
+
+
+def test_a_second_ctrl_c_in_a_save_is_no_fault_of_the_disk(tmp_path, monkeypatch):
+    """torch wraps whatever ends its writing, a KeyboardInterrupt, too."""
+    saver = Checkpointer(tmp_path)
+    saver.save(1, {"w": torch.zeros(9)})
+
+    def stopped(*arguments, **options):
+        raise Stopped(signal.SIGINT)
+
+    monkeypatch.setattr(checkpoint.HuggingFaceStorageWriter, "write_data", stopped)
+    with pytest.raises(Stopped):
+        saver.save(2, {"w": torch.ones(9)})
+    assert saver.steps() == [1]
 
 
 def test_killed_in_the_middle_of_a_save(tmp_path):

@@ -117,9 +117,10 @@ def test_the_lock_vanishes_with_a_killed_process(tmp_path):
 
 
 def test_a_run_that_fails_at_once_leaves_nothing(tmp_path):
-    with pytest.raises(ValueError, match="no"), RunDirectory.create(tmp_path / "a", CONFIG):
+    with pytest.raises(ValueError, match="no") as caught, RunDirectory.create(tmp_path / "a", CONFIG):
         raise ValueError("no")
     assert not (tmp_path / "a").exists()
+    assert "a held nothing worth keeping yet and was removed" in caught.value.__notes__[0]
 
 
 def test_a_run_that_fails_later_keeps_what_it_has(tmp_path):

@@ -88,9 +88,9 @@ def _main(argv: list[str]) -> None:
         if _is_first_to_say(str(error)):
             print("\n".join([f"tgscale: {error}", *getattr(error, "__notes__", [])]), file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         if _is_first_to_say("stopped"):
-            print("\ntgscale: stopped.", file=sys.stderr)
+            print(" ".join(["\ntgscale: stopped.", *getattr(stop, "__notes__", [])]), file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:  # `tgscale ... | head`
         sys.stderr.close()

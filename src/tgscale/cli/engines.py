@@ -108,6 +108,8 @@ def _read_snapshots(preset: str | None, file: str | None, flags: list[str]) -> S
         raise ConfigError(
             "--preset is for event streams, and the data are snapshots: leave it out, and choose --model."
         )
+    if file and "preset" in read_yaml(file):
+        raise ConfigError(f"{file} holds options of a run on an event stream, and the data are snapshots.")
     return parse(SnapshotConfig, flags, yaml_path=file, prog=USAGE)
 
 

@@ -16,7 +16,7 @@ from tgscale.data.edge_rows import MOST_RELATIONS, EdgeRows, csr_indptr
 from tgscale.errors import DataError
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SnapshotSequence:
     """A sequence of snapshots (a discrete-time dynamic graph): ``T`` steps that show ``G`` graphs of ``N`` nodes.
 
@@ -154,6 +154,9 @@ class SnapshotSequence:
             target_mean=tables["target_mean"],
             target_std=tables["target_std"],
         )
+
+    def __repr__(self) -> str:
+        return f"SnapshotSequence({self.name!r}: {self.num_steps:,} snapshots of {self.num_nodes:,} nodes)"
 
     @property
     def num_steps(self) -> int:

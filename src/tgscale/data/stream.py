@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from tgscale.data.index import TCSR, PairIndex, build_tcsr, pair_index_of
-from tgscale.errors import DataError
+from tgscale.errors import ConfigError, DataError
 
 MARK_EVENTS = 1 << 20
 
@@ -38,10 +38,13 @@ class Split:
 
     def range(self, part: str) -> tuple[int, int]:
         """First and one-past-last event id of ``"train"``, ``"val"`` or ``"test"``."""
-        return {"train": (0, self.train), "val": (self.train, self.val), "test": (self.val, self.test)}[part]
+        parts = {"train": (0, self.train), "val": (self.train, self.val), "test": (self.val, self.test)}
+        if part not in parts:
+            raise ConfigError(f"part {part!r} is unknown: choose train, val or test.")
+        return parts[part]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class EventStream:
     """A time-sorted stream of events (a continuous-time dynamic graph).
 
@@ -118,6 +121,12 @@ class EventStream:
         src, dst, time = np.asarray(src), np.asarray(dst), np.asarray(time)
         if len(src) == 0:
             raise DataError("no events given: src is empty. A stream needs at least one event.")
+        for side, ids in (("src", src), ("dst", dst)):
+            if not np.issubdtype(ids.dtype, np.integer):
+                raise DataError(
+                    f"{side} is {ids.dtype}: number the nodes first (np.unique(ids, return_inverse=True)), or let "
+                    "tgscale.import_events read them from a file."
+                )
         for name_, column in (
             ("dst", dst),
             ("time", time),
@@ -162,6 +171,10 @@ class EventStream:
             name=name,
         )
 
+    def __repr__(self) -> str:
+        features = f", {self.edge_dim} edge features" if self.edge_dim else ""
+        return f"EventStream({self.name!r}: {self.num_events:,} events, {self.num_nodes:,} nodes{features})"
+
     @property
     def num_events(self) -> int:
         """Number of events ``E``."""
@@ -202,7 +215,12 @@ class EventStream:
             by: ``"events"``: exactly at these shares, so events of one time may fall on both sides of a border.
                 ``"times"``: at the times that are those quantiles of all events' times (linearly interpolated), events
                 of that very time belonging to the earlier part, as TGN, DyGLib and TGB split.
+
+        Raises:
+            ConfigError: shares that leave nothing for a part.
         """
+        if not (val > 0 and test > 0 and val + test < 1):
+            raise ConfigError(f"val {val} and test {test} must both be above 0 and leave something to train on.")
         if self.source_split is not None:
             return self.source_split
         n = self.num_events

@@ -17,7 +17,7 @@ from tgscale.data.stream import EventStream
 from tgscale.errors import ConfigError
 from tgscale.graph import sampling_numba, sampling_reference
 from tgscale.graph.hashing import draw_below_tensor, key_tensor, mix, seed_key_tensor, signed
-from tgscale.graph.search import check_nodes, check_query, event_bound, index_tensors, resolve_backend
+from tgscale.graph.search import check_nodes, check_query, check_tensor, event_bound, index_tensors, resolve_backend
 
 STRATEGIES = ("recent", "uniform")
 BACKENDS = ("auto", "numpy", "tensor", "numba")
@@ -133,6 +133,7 @@ class NeighborSampler:
         Raises:
             ConfigError: columns of different shape, type or device; node ids out of range (checked on the CPU).
         """
+        check_tensor("node", node)
         check_query(self.device, node.numel(), node=node, time=time, before=before)
         check_nodes(self.stream.num_nodes, node=node)
         node, time = node.long().contiguous(), time.long().contiguous()

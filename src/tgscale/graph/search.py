@@ -178,12 +178,23 @@ def check_query(device: torch.device, length: int, **columns: Tensor | None) -> 
     for name, column in columns.items():
         if column is None:
             continue
+        check_tensor(name, column)
         if column.dtype not in (torch.int64, torch.int32):
             raise ConfigError(f"{name} is {column.dtype}: give int64.")
         if column.dim() != 1 or column.shape[0] != length:  # len() of a tensor takes microseconds
             raise ConfigError(f"{name} has shape {tuple(column.shape)}: give one dimension of length {length}.")
         if column.device != device:
             raise ConfigError(f"{name} is on {column.device}, the index on {device}: move it there first.")
+
+
+def check_tensor(name: str, column: object) -> None:
+    """Refuse an array, or anything else that is no tensor.
+
+    Raises:
+        ConfigError: as said.
+    """
+    if not isinstance(column, Tensor):
+        raise ConfigError(f"{name} is a {type(column).__name__}: give a tensor, such as torch.tensor({name}).")
 
 
 def check_nodes(num_nodes: int, **columns: Tensor) -> None:

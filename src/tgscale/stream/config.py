@@ -258,7 +258,8 @@ def other_protocol(config: EvalConfig, protocol: str | None, **options: Any) -> 
     given = {name: value for name, value in options.items() if value is not None}
     if wrong := sorted(set(given) - OF_PROTOCOL):
         raise ConfigError(
-            f"{wrong[0]} cannot be changed for a finished run: give some of {', '.join(sorted(OF_PROTOCOL))}."
+            f"{wrong[0]} is nothing that an evaluation can change: give split, protocol, device, quiet, or some of "
+            f"{', '.join(sorted(OF_PROTOCOL))}."
         )
     if protocol is not None and protocol != config.protocol:
         if protocol not in PROTOCOLS:

@@ -78,6 +78,11 @@ def train_stream(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
     Raises:
         TgscaleError: data, options or run directory that cannot be used; raised before any work.
     """
+    if not isinstance(config, TrainConfig):
+        raise ConfigError(
+            f"train_stream takes a configuration, and this is {type(config).__name__}: make one with "
+            "tgscale.default_config(data, run)."
+        )
     ranks = Ranks.from_environment()
     set_threads(config.threads)
     keep_freed_memory()

@@ -132,6 +132,8 @@ class Checkpointer:
             try:
                 yield
             except (OSError, CheckpointException) as error:
+                if isinstance(cause := _cause(error), KeyboardInterrupt):
+                    raise cause from None
                 raise RunError(
                     f"checkpoint {self._path(step)} cannot be written ({_reason(error)}). Make room or check "
                     "permissions, then go on with --resume: the checkpoints of before are as they were."
@@ -237,8 +239,11 @@ def _shard(rank: int) -> str:
     return f"rank-{rank:05d}"
 
 
-def _reason(error: BaseException) -> str:
+def _cause(error: BaseException) -> BaseException:
     """The error below those that torch wraps around it."""
-    if isinstance(error, CheckpointException):
-        error = next(iter(error.failures.values()))[0]
+    return next(iter(error.failures.values()))[0] if isinstance(error, CheckpointException) else error
+
+
+def _reason(error: BaseException) -> str:
+    error = _cause(error)
     return getattr(error, "strerror", None) or repr(error)

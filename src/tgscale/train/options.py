@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 from typing import Any, TypeVar
 
@@ -12,22 +13,40 @@ Config = TypeVar("Config")
 
 
 def at_least(name: str, value: float | None, least: float) -> None:
-    """Refuse a number below ``least``, or one that is not finite; None is no number.
+    """Refuse what is no number, a number below ``least``, or one that is not finite; None stands for none given.
 
     Raises:
         ConfigError: as said.
     """
+    if value is not None and not isinstance(value, int | float):
+        raise ConfigError(f"{name} is {value!r}, which is no number: give {least} or more.")
     if value is not None and not least <= value < math.inf:
         raise ConfigError(f"{name} is {value}: give {least} or more.")
 
 
 def replace(config: Config, **changes: object) -> Config:
-    """A copy with some fields changed; a dotted field is written with two underscores: ``train__epochs=3``."""
+    """A copy with some fields changed; a dotted field is written with two underscores: ``train__epochs=3``.
+
+    Raises:
+        ConfigError: there is no such field, or it cannot have that value.
+    """
     nested: dict[str, dict[str, object]] = {}
     for name in [name for name in changes if "__" in name]:
         head, _, rest = name.partition("__")
         nested.setdefault(head, {})[rest] = changes.pop(name)
     for head, values in nested.items():
+        _refuse_unknown(config, {head: None}, "")
+        _refuse_unknown(getattr(config, head), values, f"{head}__")
         changes[head] = dataclasses.replace(getattr(config, head), **values)
+    _refuse_unknown(config, changes, "")
     copy: Any = dataclasses.replace(config, **changes)  # type: ignore[type-var]
     return copy
+
+
+def _refuse_unknown(config: Any, changes: dict[str, Any], before: str) -> None:
+    known = [each.name for each in dataclasses.fields(config) if each.init]
+    for name in changes:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f" Did you mean {before}{near[0]}?" if near else f" There are: {', '.join(known)}."
+            raise ConfigError(f"option {before}{name} is unknown.{hint}")

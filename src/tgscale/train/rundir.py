@@ -17,7 +17,7 @@ import yaml
 
 from tgscale.data.directory import META
 from tgscale.data.files import write_atomically
-from tgscale.errors import RunError
+from tgscale.errors import ConfigError, RunError
 from tgscale.train.environment import describe_environment
 from tgscale.train.loggers import IDS
 from tgscale.train.loggers.base import Logger
@@ -202,8 +202,10 @@ class RunDirectory:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind and self._fresh and not self._has_progress():
+        if error and self._fresh and not self._has_progress():
             self._remove()
+            if not isinstance(error, ConfigError):  # what is refused had not begun
+                error.add_note(f"{self.path} held nothing worth keeping yet and was removed.")
         self.close()
 
     def _hold(self, holder: str | None) -> None:

@@ -186,7 +186,7 @@ def test_options_that_contradict_a_protocol_are_refused():
             EvalConfig(**options)
     with pytest.raises(ConfigError, match="unknown: choose one of mrr49"):
         other_protocol(EvalConfig(), "mrr50")
-    with pytest.raises(ConfigError, match="val cannot be changed for a finished run"):
+    with pytest.raises(ConfigError, match="val is nothing that an evaluation can change: give split"):
         other_protocol(EvalConfig(), None, val=0.1)
 
 

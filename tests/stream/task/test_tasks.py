@@ -10,7 +10,8 @@ import torch
 from tests.runs import same
 from tgscale.data.store import open_stream, save_stream
 from tgscale.errors import ConfigError, RunError
-from tgscale.stream.config import TaskConfig, replace
+from tgscale.models.config import ModelConfig
+from tgscale.stream.config import SamplingConfig, TaskConfig, replace
 from tgscale.stream.engine import StreamEngine
 from tgscale.stream.loop import TrainingLoop
 from tgscale.stream.task import TASKS
@@ -233,14 +234,27 @@ def test_a_head_on_the_embeddings_of_a_link_model(task_config, link_run, freeze)
 
 
 def test_options_of_the_model_come_from_that_run(task_config, link_run):
-    config = replace(task_config, task__init_from=link_run, model__dim=32, sampling__neighbors=7)
+    config = replace(task_config, task__init_from=link_run, model=ModelConfig(), sampling=SamplingConfig())
     train_stream(config)
     assert best_weights(config.run)["task_head.out.weight"].shape[1] == 8  # the width of the run that it starts from
     assert evaluate(config.run, quiet=True)["metrics"]
+    for changes in ({"model__dim": 32}, {"sampling__neighbors": 7}, {"static__mode": "cotrained"}):
+        name = next(iter(changes)).replace("__", ".")
+        with pytest.raises(
+            ConfigError, match=rf"{name} is {changes[name.replace('.', '__')]}, and \w+ in .*leave it out"
+        ):
+            train_stream(replace(config, run=config.run.with_name("other"), **changes))
+
+
+def test_a_run_on_snapshots_has_no_embeddings_of_events(task_config, tmp_path):
+    (tmp_path / "snapshots").mkdir()
+    (tmp_path / "snapshots" / "config.yaml").write_text("partition: blad\n")
+    with pytest.raises(ConfigError, match="is a run on snapshots: give one on an event stream"):
+        train_stream(replace(task_config, task__init_from=tmp_path / "snapshots"))
 
 
 def test_embeddings_of_a_frozen_model_are_those_of_evaluation(task_config, link_run):
-    config = replace(task_config, task__init_from=link_run, model__dropout=0.5)
+    config = replace(task_config, task__init_from=link_run)
     train_stream(config)
     engine = StreamEngine(load_config(config.run), open_stream(config.data), torch.device("cpu"), pretrain=False)
     engine.train_mode()

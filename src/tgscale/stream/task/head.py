@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from tgscale.errors import ConfigError
-from tgscale.stream.config import TrainConfig
+from tgscale.stream.config import PRESETS, TrainConfig
 from tgscale.train.run_start import load_best, load_run_config
+from tgscale.train.rundir import RunDirectory
 
 if TYPE_CHECKING:
     from tgscale.stream.engine import StreamEngine
@@ -23,14 +24,31 @@ def options_of_source(config: TrainConfig) -> TrainConfig:
 
     Raises:
         RunError: not a run directory.
-        ConfigError: a run on other data.
+        ConfigError: a run on snapshots, or options that contradict it.
     """
     if config.task.init_from is None:
         return config
     source = Path(config.task.init_from).expanduser().absolute()
+    if RunDirectory.kind_of(source) == "snapshots":
+        raise ConfigError(f"task.init_from {source} is a run on snapshots: give one on an event stream.")
     begun = load_run_config(TrainConfig, source)
+    _refuse_others(config, begun, source)
     task = dataclasses.replace(config.task, init_from=source)
     return dataclasses.replace(config, model=begun.model, sampling=begun.sampling, static=begun.static, task=task)
+
+
+def _refuse_others(config: TrainConfig, begun: TrainConfig, source: Path) -> None:
+    """Refuse options that the source decides, where they were given and are others."""
+    usual = PRESETS[config.preset](config.data, config.run, "tgn")
+    for part in ("model", "sampling", "static"):
+        given, taken, default = (getattr(each, part) for each in (config, begun, usual))
+        for each in dataclasses.fields(given):
+            value = getattr(given, each.name)
+            if value not in (getattr(taken, each.name), getattr(default, each.name)):
+                raise ConfigError(
+                    f"{part}.{each.name} is {value}, and {getattr(taken, each.name)} in {source}, whose weights "
+                    "task.init_from takes: leave it out."
+                )
 
 
 def load_source(engine: StreamEngine) -> None:
