@@ -33,3 +33,7 @@ class RunError(TgscaleError):
     """A run directory that is in use, incomplete, or does not fit the request."""
 
     exit_code = 5
+
+
+class DivergedError(RunError):
+    """A model whose loss or scores are not numbers any more."""

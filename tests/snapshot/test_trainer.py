@@ -1,11 +1,14 @@
 """Whole runs: what they write, that they learn, and that they go on where they were cut."""
 
+import dataclasses
 import json
 
+import numpy as np
 import pytest
 import torch
 
-from tgscale.errors import ConfigError, RunError
+from tgscale.data.snapshot_store import open_snapshots, save_snapshots
+from tgscale.errors import ConfigError, DivergedError, RunError
 from tgscale.snapshot import trainer as module
 from tgscale.snapshot.config import replace
 from tgscale.snapshot.loop import SnapshotLoop
@@ -84,6 +87,62 @@ def test_other_options_on_resume_are_refused(make_config, monkeypatch):
             train_snapshots(config)
     with pytest.raises(ConfigError, match="other options"):
         train_snapshots(replace(config, window=3), resume=True)
+
+
+@pytest.fixture
+def labelled(slides, tmp_path):
+    """The data of every run here, with two classes of edges."""
+    sequence = open_snapshots(slides)
+    labels = np.arange(sequence.num_edges) % 2
+    save_snapshots(dataclasses.replace(sequence, edge_label=labels), tmp_path / "labelled")
+    return tmp_path / "labelled"
+
+
+def fill_with_nan(monkeypatch, at, epochs_done):
+    """Let all weights be NaN when ``SnapshotLoop.<at>`` has been called after so many epochs."""
+    method = getattr(SnapshotLoop, at)
+
+    @torch.no_grad()
+    def poisoned(self):
+        out = method(self)
+        if self.epoch == epochs_done:
+            for weight in self.engine.modules.parameters():
+                weight.fill_(float("nan"))
+        return out
+
+    monkeypatch.setattr(SnapshotLoop, at, poisoned)
+
+
+@pytest.mark.parametrize(
+    ("at", "epochs_done", "what"),
+    [("begin_epoch", 1, "the loss is nan"), ("end_epoch", 2, "a score of validation is NaN")],
+)
+@pytest.mark.parametrize("task", ["regression", "link", "edge"])
+def test_a_model_that_diverged_is_refused_and_the_best_before_it_kept(
+    make_config, labelled, tmp_path, monkeypatch, task, at, epochs_done, what
+):
+    config = make_config(data=labelled, task=task, train__epochs=4, train__schedule="constant", checkpoint_every=1)
+    first = train_snapshots(replace(config, run=tmp_path / "first", train__epochs=1))
+    with monkeypatch.context() as patch:
+        fill_with_nan(patch, at, epochs_done)
+        with pytest.raises(DivergedError, match=rf"at epoch 2: {what}\. .*of epoch 1, are kept in .*run/.*best\. .*lr"):
+            train_snapshots(config)
+    assert evaluate_snapshots(config.run, quiet=True)["metrics"] == first["test"]
+    assert not (config.run / "result.json").exists()
+
+
+def test_a_model_that_diverges_at_once_keeps_nothing(make_config, monkeypatch):
+    fill_with_nan(monkeypatch, "begin_epoch", 0)
+    with pytest.raises(DivergedError, match=r"diverged at epoch 1: the loss is nan\. No weights were kept"):
+        train_snapshots(make_config())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_metric_that_is_no_number_is_not_the_best(make_config, monkeypatch, value):
+    evaluate = module.evaluate_part
+    monkeypatch.setattr(module, "evaluate_part", lambda *given: evaluate(*given) | {"rmse": value})
+    with pytest.raises(DivergedError, match=f"epoch 1: rmse of validation is {value}"):
+        train_snapshots(make_config())
 
 
 def test_the_cost_of_groups_is_fitted_and_said(make_config):

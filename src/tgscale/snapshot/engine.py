@@ -163,14 +163,18 @@ class SnapshotEngine:
         """Metrics of a part, the same on all ranks, each of which scores some of its steps.
 
         Each labelled step is predicted from a group of its own that ends just before it.
+
+        Raises:
+            DivergedError: a score or prediction is NaN; on all ranks.
         """
         ranks, steps = ranks or Ranks(), getattr(self.parts, part)
         self.modules.eval()
         rows = {}
-        for step in steps[ranks.rank :: ranks.world]:
-            rows[step] = self._score_step(step)
-            if progress:
-                progress.advance(ranks.world)
+        with ranks.together():
+            for step in steps[ranks.rank :: ranks.world]:
+                rows[step] = self._score_step(step)
+                if progress:
+                    progress.advance(ranks.world)
         self.modules.train()
         found: dict[int, np.ndarray] = {}
         for part_of_rank in ranks.gather_objects(rows):

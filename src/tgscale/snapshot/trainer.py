@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import sys
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 
 from tgscale.data.snapshot_store import open_snapshots
 from tgscale.data.store import fingerprint
-from tgscale.errors import ConfigError
+from tgscale.errors import ConfigError, DivergedError
 from tgscale.snapshot.config import SnapshotConfig
 from tgscale.snapshot.engine import SnapshotEngine
 from tgscale.snapshot.executors import make_executor
@@ -64,6 +65,7 @@ def train_snapshots(config: SnapshotConfig, resume: bool = False) -> dict[str, A
 
     Raises:
         TgscaleError: data, options or run directory that cannot be used; raised before any work.
+        DivergedError: the loss, a score or a metric of validation is not a number.
     """
     ranks = Ranks.from_environment()
     set_threads(config.threads)
@@ -220,12 +222,19 @@ class _Trainer:
 
     def _validate(self) -> None:
         shown, seconds = self.loop.end_epoch(), self.seconds[-1]
+        if not math.isfinite(shown["loss"]):
+            raise self._diverged(f"the loss is {shown['loss']}")
         began = time.perf_counter()
         with self.trace.span("validation", "run"):
-            val = evaluate_part(self.engine, "val", True, self.ranks)
+            try:
+                val = evaluate_part(self.engine, "val", True, self.ranks)
+            except DivergedError as error:
+                raise self._diverged("a score of validation is NaN") from error
         value, sign = val[self.engine.task.metric], 1 if self.engine.task.better == "higher" else -1
         assert value is not None
-        better = not sign * value <= sign * self.best_value  # true also of the first, which is compared with NaN
+        if not math.isfinite(value):
+            raise self._diverged(f"{self.engine.task.metric} of validation is {value}")
+        better = not self.best_epoch or sign * value > sign * self.best_value
         if better:
             self.best_value, self.best_epoch = value, self.loop.epoch
         self.imbalance.append(shown["imbalance"])
@@ -247,6 +256,16 @@ class _Trainer:
                         self.loop.iteration, {"modules": self.engine.modules.state_dict(), "data": self.data}
                     )
         self.seconds.append(0.0)
+
+    def _diverged(self, what: str) -> DivergedError:
+        """What ends the run, so that the weights of this epoch are not taken for the best."""
+        kept = "No weights were kept, as this was the first validation."
+        if self.best_epoch:
+            kept = f"The best weights of before, of epoch {self.best_epoch}, are kept in {self.best.folder}."
+        return DivergedError(
+            f"the model diverged at epoch {self.loop.epoch}: {what}. {kept} Lower the learning rate (--train.lr is "
+            f"{self.config.train.lr}) and give another --run, or look for extreme values among the features."
+        )
 
     def _save(self) -> None:
         state: dict[str, Any] = {"data": self.data, "own": self.loop.own_state()}

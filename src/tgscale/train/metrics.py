@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tgscale.errors import RunError
+from tgscale.errors import DivergedError
 
 
 def tie_aware_ranks(positive: Tensor, negatives: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ def tie_aware_ranks(positive: Tensor, negatives: Tensor) -> Tensor:
         ``[B]``, float64, from 1 (best) to ``n + 1``.
 
     Raises:
-        RunError: a score is NaN.
+        DivergedError: a score is NaN.
     """
     refuse_nan(positive, negatives)
     better = (negatives > positive[:, None]).sum(1)
@@ -57,7 +57,7 @@ def ap_auc(positive: Tensor, negative: Tensor) -> tuple[float, float]:
         ``(ap, auc)``, both in [0, 1]. An AUC counts a tie as half; AP takes all of one score at once.
 
     Raises:
-        RunError: a score is NaN.
+        DivergedError: a score is NaN.
     """
     from torchmetrics.functional.classification import binary_auroc, binary_average_precision  # slow to import
 
@@ -87,7 +87,7 @@ def batch_ap_auc(positive: Tensor, negative: Tensor, bounds: Sequence[int], logi
         ``(ap, auc)``.
 
     Raises:
-        RunError: a score is NaN.
+        DivergedError: a score is NaN.
     """
     likely = [scores.float().sigmoid() if logits else scores for scores in (positive, negative)]
     starts = [0, *bounds[:-1]]
@@ -97,10 +97,14 @@ def batch_ap_auc(positive: Tensor, negative: Tensor, bounds: Sequence[int], logi
 
 
 def refuse_nan(*scores: Tensor) -> None:
-    """Raise a RunError where a score is NaN."""
+    """Refuse scores of a model that diverged, which nothing can be compared with.
+
+    Raises:
+        DivergedError: a score is NaN.
+    """
     for values in scores:
         if torch.isnan(values).any():
-            raise RunError(
-                "a score is NaN, so events cannot be ranked: the model diverged. Lower the learning rate "
-                "(--train.lr), or look for extreme values among the features."
+            raise DivergedError(
+                "a score is NaN: the model diverged. Lower the learning rate (--train.lr), or look for extreme values "
+                "among the features."
             )

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tgscale.data.snapshots import SnapshotSequence
-from tgscale.errors import ConfigError
+from tgscale.errors import ConfigError, DivergedError
 from tgscale.snapshot.config import SnapshotConfig, SnapshotEvalConfig, SnapshotOptimConfig
 from tgscale.snapshot.task.edges import EdgeClassification, StepEdges, compact
 from tgscale.snapshot.task.links import LinkPrediction
@@ -138,6 +138,23 @@ def test_edge_classification_on_a_literal_case():
     torch.testing.assert_close(sum(task.loss(head, [h], range(1, 2), 0, slice(0, 3), (k, 2)) for k in range(2)), whole)
     rows = task.score(head, h, 1)
     assert sorted(rows[:, 0].tolist()) == [0, 0, 1]
+
+
+@torch.no_grad()
+def test_nan_is_refused_where_it_is_scored():
+    """The highest of NaN logits is some class, and a mean of errors would be NaN without a word."""
+    target = np.zeros((3, 9, 1), np.float32)
+    data = sequence(3, labels=True, target=target)
+    tasks = [
+        Regression(data, CPU, torch.float32),
+        EdgeClassification(data, config(), CPU),
+        LinkPrediction(data, config(), CPU),
+    ]
+    for task in tasks:
+        head = task.head(4)
+        task.score(head, torch.randn(9, 4), 1)
+        with pytest.raises(DivergedError, match="NaN"):
+            task.score(head, torch.full((9, 4), float("nan")), 1)
 
 
 def test_data_that_do_not_fit_a_task():

@@ -51,7 +51,11 @@ class Task(Protocol):
         """
 
     def score(self, head: nn.Module, h: Tensor, step: int) -> np.ndarray:
-        """What :meth:`summarize` needs of a labelled step, ``[rows, columns]``, float64."""
+        """What :meth:`summarize` needs of a labelled step, ``[rows, columns]``, float64.
+
+        Raises:
+            DivergedError: a score or prediction is NaN.
+        """
 
     def summarize(self, rows: np.ndarray) -> Metrics:
         """Metrics over the rows of all steps of a part, in the order of steps."""

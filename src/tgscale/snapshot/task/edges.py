@@ -16,6 +16,7 @@ from tgscale.nn.decoder import PairClassifier
 from tgscale.snapshot.config import SnapshotConfig
 from tgscale.snapshot.placement import Embeddings
 from tgscale.snapshot.task.base import Metrics
+from tgscale.train.metrics import refuse_nan
 
 
 class StepEdges:
@@ -112,8 +113,9 @@ class EdgeClassification:
 
     def score(self, head: nn.Module, h: Tensor, step: int) -> np.ndarray:
         picked = self._scored(step)
-        found = self._logits(head, h, picked).argmax(1)
-        return torch.stack([self._labels(picked), found], dim=1).double().cpu().numpy()
+        logits = self._logits(head, h, picked)
+        refuse_nan(logits)  # argmax would take one for the highest
+        return torch.stack([self._labels(picked), logits.argmax(1)], dim=1).double().cpu().numpy()
 
     def summarize(self, rows: np.ndarray) -> Metrics:
         """Accuracy, and F1 averaged over the classes that occur (macro)."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tgscale.data.snapshots import SnapshotSequence
 from tgscale.errors import ConfigError
 from tgscale.snapshot.task.base import Metrics
+from tgscale.train.metrics import refuse_nan
 
 
 class Regression:
@@ -52,7 +53,9 @@ class Regression:
         return error.square().mean(2).sum()
 
     def score(self, head: nn.Module, h: Tensor, step: int) -> np.ndarray:
-        return self._errors(self._predict(head, h[None], range(step, step + 1))[0].double().cpu().numpy(), step)
+        predicted = self._predict(head, h[None], range(step, step + 1))[0]
+        refuse_nan(predicted)
+        return self._errors(predicted.double().cpu().numpy(), step)
 
     def summarize(self, rows: np.ndarray) -> Metrics:
         return {"mae": float(rows[:, 0].mean()), "rmse": float(np.sqrt(rows[:, 1].mean()))}
