@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tgscale.data.snapshot_store import open_snapshots, save_snapshots
+from tgscale.data.snapshots import SnapshotSequence
 from tgscale.errors import ConfigError, DivergedError, RunError
 from tgscale.snapshot import trainer as module
 from tgscale.snapshot.config import replace
@@ -143,6 +144,38 @@ def test_a_metric_that_is_no_number_is_not_the_best(make_config, monkeypatch, va
     monkeypatch.setattr(module, "evaluate_part", lambda *given: evaluate(*given) | {"rmse": value})
     with pytest.raises(DivergedError, match=f"epoch 1: rmse of validation is {value}"):
         train_snapshots(make_config())
+
+
+def save_with_gaps(path, empty):
+    """Save 20 snapshots of labelled edges, some of them without any."""
+    rng = np.random.default_rng(0)
+    step = np.repeat([step for step in range(20) if step not in empty], 6)
+    (src, dst), label = rng.integers(0, 9, (2, len(step))), rng.integers(0, 2, len(step))
+    save_snapshots(SnapshotSequence.from_arrays(step, src, dst, num_nodes=9, num_steps=20, edge_label=label), path)
+
+
+@pytest.mark.parametrize("task", ["link", "edge"])
+@pytest.mark.parametrize(
+    ("options", "empty", "message"),
+    [
+        ({}, range(14), r"the snapshots to train on have no edges \(steps 1 to 13\)"),
+        ({}, range(14, 17), r"the snapshots to validate on have no edges \(steps 14 to 16\)"),
+        ({}, range(17, 20), r"the snapshots to test on have no edges \(steps 17 to 19\): choose other shares"),
+        ({"train__loss_on": "last"}, range(4, 14), r"the snapshots to train on have no edges \(steps 4 to 13\)"),
+    ],
+)
+def test_a_part_without_edges_is_refused_before_the_run(make_config, tmp_path, task, options, empty, message):
+    save_with_gaps(tmp_path / "gaps", empty)
+    config = make_config(data=tmp_path / "gaps", task=task, **options)
+    with pytest.raises(ConfigError, match=message):
+        train_snapshots(config)
+    assert not config.run.exists()
+
+
+@pytest.mark.parametrize("task", ["link", "edge"])
+def test_some_snapshots_of_a_part_may_have_no_edges(make_config, tmp_path, task):
+    save_with_gaps(tmp_path / "gaps", empty=range(0, 20, 2))
+    assert train_snapshots(make_config(data=tmp_path / "gaps", task=task))["train"]["epochs"] == 2
 
 
 def test_the_cost_of_groups_is_fitted_and_said(make_config):

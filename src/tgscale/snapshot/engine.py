@@ -61,7 +61,7 @@ class SnapshotEngine:
         kept_bytes: what the plan keeps for the whole run.
 
     Raises:
-        ConfigError: options that do not fit the data.
+        ConfigError: options that do not fit the data, or no labels in a part.
     """
 
     def __init__(
@@ -80,11 +80,22 @@ class SnapshotEngine:
         model = make_model(config, sequence, self.data.x.shape[2])
         self.modules = nn.ModuleDict({"model": model, "head": self.task.head(model.out_dim)}).to(device, dtype)
         self.model = model
+        self._refuse_parts_without_labels()
         self.plan = Plan(model, Rewrites(**vars(config.plan)))
         self.placement = place(self.data)
         self.kept_bytes = self.placement.keep(self.plan)
         self._local: LocalPlacement | None = None
         self._items: dict[int, int] = {}
+
+    def _refuse_parts_without_labels(self) -> None:
+        trained = {t + self.task.lead for group in range(len(self.groups)) for t in self._labelled(group)}
+        for verb, steps in (("train", sorted(trained)), ("validate", self.parts.val), ("test", self.parts.test)):
+            if not any(self.task.items(step) for step in steps):
+                raise ConfigError(
+                    f"the snapshots to {verb} on have no edges (steps {steps[0]} to {steps[-1]}): choose other shares "
+                    f"than eval.val {self.config.eval.val} and eval.test {self.config.eval.test}, or import the data "
+                    "with longer windows."
+                )
 
     @property
     def head(self) -> nn.Module:
