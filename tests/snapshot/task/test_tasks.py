@@ -67,6 +67,25 @@ def test_a_residual_begins_at_persistence_and_waits_until_targets_are_known():
     assert task.loss(head, h[None], range(1, 2), 0, slice(0, 3), (0, 1)) == 3**2 + 4**2 + 5**2
 
 
+@pytest.mark.parametrize(
+    ("delay", "steps", "scored"),
+    [
+        (12, range(10, 12), []),  # 24 values, 12 ahead
+        (30, range(8, 10), []),  # 40 values, 30 ahead: more than there are steps
+        (3, range(2, 6), [3, 4, 5]),
+        (2, range(2, 6), [2, 3, 4, 5]),
+    ],
+)
+def test_persistence_knows_nothing_of_the_future(delay, steps, scored):
+    target = np.random.default_rng(0).random((steps.stop, 3, 1), np.float32)
+    task = Regression(sequence(steps.stop, 3, 2, target=target, target_delay=delay), CPU, torch.float64)
+    rules = task.baselines(steps, range(0, 2))
+    assert list(rules) == [*(["persistence"] if scored else []), "historical average"]
+    if scored:
+        errors = [np.abs(target[step] - target[step - delay]).mean() for step in scored]
+        assert rules["persistence"]["mae"] == pytest.approx(np.mean(errors))
+
+
 def test_picked_edges_are_those_of_the_step_and_repeat_by_seed():
     seq = sequence()
     edges = StepEdges(seq, CPU)

@@ -61,13 +61,21 @@ class Regression:
         return {"mae": float(rows[:, 0].mean()), "rmse": float(np.sqrt(rows[:, 1].mean()))}
 
     def baselines(self, steps: range, train: range) -> dict[str, Metrics]:
-        """Persistence (the latest target that is known) and historical average (each node's mean while training)."""
+        """Persistence (the latest target that is known) and historical average (each node's mean while training).
+
+        At the first steps no target is known yet: persistence is scored on the others alone, and is left out where
+        there are none.
+        """
         target = self.target.double().cpu().numpy()
         average = target[train.start : train.stop].mean(axis=0)
-        rules = {"persistence": lambda step: target[step - self.delay], "historical average": lambda step: average}
+        rules = {
+            "persistence": {step: target[step - self.delay] for step in steps if step >= self.delay},
+            "historical average": dict.fromkeys(steps, average),
+        }
         return {
-            name: self.summarize(np.concatenate([self._errors(rule(step), step) for step in steps]))
+            name: self.summarize(np.concatenate([self._errors(said, step) for step, said in rule.items()]))
             for name, rule in rules.items()
+            if rule
         }
 
     def describe(self) -> dict[str, Any]:
