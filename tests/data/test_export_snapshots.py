@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tgscale.data.export.snapshots import export_snapshots
+from tgscale.data.ingest import import_events
 from tgscale.data.snapshot_ingest import import_snapshots
 from tgscale.data.snapshot_pgt import import_pgt
 from tgscale.data.snapshot_store import open_snapshots, save_snapshots
@@ -20,13 +21,19 @@ COLUMNS = ("offsets", "indptr", "neighbor", "graph_of", "edge_weight", "edge_typ
 QUICK = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
+def ids_of_nodes():
+    numbers = st.lists(st.integers(0, 10**9) | st.integers(0, 12), min_size=2, max_size=6, unique=True)
+    return numbers | numbers.map(lambda ids: [f"n{i}" for i in ids])
+
+
 @st.composite
 def sources(draw):
-    """Rows with self-loops, several edges of a pair, empty steps between others, and ids of text or with gaps."""
-    count = draw(st.integers(1, 20))
-    ids = draw(st.lists(st.integers(0, 10**9) | st.just(5), min_size=2, max_size=6, unique=True))
-    ids = [f"n{i}" for i in ids] if draw(st.booleans()) else ids
-    table = {side: draw(st.lists(st.sampled_from(ids), min_size=count, max_size=count)) for side in ("src", "dst")}
+    """Rows with self-loops, several edges of a pair, empty steps between others, and ids of text or with gaps; or with
+    sources and destinations that have ids of their own, of one kind or two."""
+    count, bipartite = draw(st.integers(1, 20)), draw(st.booleans())
+    ids = draw(ids_of_nodes())
+    sides = {"src": ids, "dst": draw(st.just(ids) | ids_of_nodes()) if bipartite else ids}
+    table = {side: draw(st.lists(st.sampled_from(ids), min_size=count, max_size=count)) for side, ids in sides.items()}
     table["step"] = draw(st.lists(st.integers(0, 4), min_size=count, max_size=count))
     if draw(st.booleans()):
         table["weight"] = draw(st.lists(st.floats(-100, 100, width=32), min_size=count, max_size=count))
@@ -34,24 +41,17 @@ def sources(draw):
         table["kind"] = draw(st.lists(st.integers(0, 3), min_size=count, max_size=count))
     if draw(st.booleans()):
         table["label"] = draw(st.lists(st.integers(-9, 9), min_size=count, max_size=count))
-    return table, draw(st.booleans())
+    return table, {"undirected": draw(st.booleans()), "bipartite": bipartite}
 
 
 @pytest.mark.parametrize("format", ["csv", "parquet"])
 @QUICK
 @given(sources())
 def test_rows_come_back(tmp_path, format, source):
-    table, undirected = source
+    table, options = source
     pq.write_table(pa.table(table), tmp_path / "rows.parquet")
-    options = {"edge_type": "kind"} if "kind" in table else {}
-    import_snapshots(
-        tmp_path / "rows.parquet",
-        tmp_path / "store",
-        snapshots="step",
-        undirected=undirected,
-        overwrite=True,
-        **options,
-    )
+    options |= {"edge_type": "kind"} if "kind" in table else {}
+    import_snapshots(tmp_path / "rows.parquet", tmp_path / "store", snapshots="step", overwrite=True, **options)
     report = export_snapshots(tmp_path / "store", tmp_path / "out", format=format, overwrite=True)
     import_snapshots(tmp_path / "out", tmp_path / "back", overwrite=True, **report.reading)
     before, after = open_snapshots(tmp_path / "store"), open_snapshots(tmp_path / "back")
@@ -62,6 +62,52 @@ def test_rows_come_back(tmp_path, format, source):
             np.testing.assert_array_equal(one, other, err_msg=name)
     assert (before.num_nodes, before.undirected) == (after.num_nodes, after.undirected)
     assert report.lost == []
+
+
+def edges_by_id(path):
+    """Edges of each step, by the ids of the source."""
+    sequence, ids = open_snapshots(path), pq.read_table(path / "node_ids.parquet")["id"].to_pylist()
+    return [sorted((ids[u], ids[v]) for u, v in zip(*sequence.edges(t), strict=True)) for t in range(2)]
+
+
+@pytest.mark.parametrize("through", ["snapshots", "events"])
+@pytest.mark.parametrize("format", ["csv", "parquet"])
+def test_ids_on_both_sides_come_back_as_two_nodes(tmp_path, through, format):
+    (tmp_path / "e.csv").write_text("src,dst,time\na,a,0\nb,a,0\na,b,1\nc,c,1\n")
+    if through == "snapshots":
+        import_snapshots(tmp_path / "e.csv", tmp_path / "store", snapshots="time", bipartite=True)
+    else:
+        import_events(tmp_path / "e.csv", tmp_path / "stream", bipartite=True)
+        import_snapshots(tmp_path / "stream", tmp_path / "store", every=1)
+    report = export_snapshots(tmp_path / "store", tmp_path / "out", format=format)
+    assert report.reading["bipartite"]
+    import_snapshots(tmp_path / "out", tmp_path / "back", **report.reading)
+    before, after = open_snapshots(tmp_path / "store"), open_snapshots(tmp_path / "back")
+    assert before.num_nodes == after.num_nodes == 6
+    for name in ("offsets", "indptr", "neighbor"):
+        np.testing.assert_array_equal(getattr(before, name), getattr(after, name), err_msg=name)
+    for name in ("store", "back"):
+        assert edges_by_id(tmp_path / name) == [[("a", "a"), ("b", "a")], [("a", "b"), ("c", "c")]]
+
+
+@pytest.mark.parametrize(
+    ("ids", "features", "message"),
+    [
+        (["a", "b", "a"], False, "several nodes have the same one, and the sides .* do not tell them apart"),
+        (["a", "a", "b"], False, "do not tell them apart"),
+        (["a", "b", "a"], True, "the node features do not go into a table beside this one"),
+        (["b", "b", "a"], True, "do not tell them apart"),
+    ],
+)
+def test_nodes_of_one_id_that_a_table_cannot_tell_apart(tmp_path, ids, features, message):
+    """Nodes 0 and 1 are sources of node 2; without features, node 1 is a destination of node 0, too."""
+    src, dst = ([0, 1], [2, 2]) if features else ([0, 1], [1, 2])
+    more = {"node_features": np.zeros((3, 1), np.float32)} if features else {}
+    save_snapshots(SnapshotSequence.from_arrays([0, 1], src, dst, **more), tmp_path / "store")
+    pq.write_table(pa.table({"node": [0, 1, 2], "id": ids}), tmp_path / "store" / "node_ids.parquet")
+    with pytest.raises(DataError, match=message):
+        export_snapshots(tmp_path / "store", tmp_path / "x.csv", format="csv")
+    assert not (tmp_path / "x.csv").exists()
 
 
 def lagged(graphs, scaled, lags=3, steps=6, nodes=4):

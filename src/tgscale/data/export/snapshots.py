@@ -6,17 +6,20 @@ import json
 import time as clock
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tgscale.data.directory import CHUNK_BYTES
 from tgscale.data.export.pieces import feature_columns, write_parquet, write_text
 from tgscale.data.export.publish import publishing
 from tgscale.data.export.report import ExportReport, check_format, check_suffix
+from tgscale.data.export.tables import ascending
 from tgscale.data.snapshot_store import open_snapshots
 from tgscale.data.snapshots import SnapshotSequence
 from tgscale.data.store import NODE_IDS
@@ -24,12 +27,13 @@ from tgscale.errors import DataError
 
 
 class SnapshotWriter(NamedTuple):
-    """One format: what it is, how it is written, what it leaves out, and the options that read it back."""
+    """One format: what it is, how it is written, what it leaves out, the options that read it back, what it refuses."""
 
     about: str
     write: Callable[[Sequence, Path], None]
     lost: Callable[[Sequence], list[str]]
     reading: Callable[[Sequence, Path], dict[str, Any]]
+    check: Callable[[Sequence], None] = lambda sequence: None
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +55,20 @@ class Sequence:
         if file.exists():
             return cls(snapshots, pq.read_table(file, columns=["id"]).column(0).combine_chunks())
         return cls(snapshots, pa.array(np.arange(snapshots.num_nodes)))
+
+    @cached_property
+    def sides(self) -> list[pa.Array]:
+        """Ids in the order of the nodes: all of them; or those of sources and those of destinations, where the two
+        have ids of their own, as those of a bipartite source have."""
+        if ascending(self.ids):  # looks at no edge, and each id is there once
+            return [self.ids]
+        is_end = {"src": np.zeros(len(self.ids), bool), "dst": np.zeros(len(self.ids), bool)}
+        for step in range(self.snapshots.num_steps):
+            for of_side, ends in zip(is_end.values(), _rows(self.snapshots, step), strict=False):
+                of_side[ends] = True
+        if (is_end["src"] & is_end["dst"]).any():
+            return [self.ids]
+        return [self.ids.filter(pa.array(of_side)) for of_side in is_end.values()]
 
 
 EXTRAS = {"weight": "edge_weight", "edge_type": "edge_type", "label": "edge_label"}
@@ -74,6 +92,7 @@ def export_snapshots(data: str | Path, out: str | Path, *, format: str, overwrit
     check_format(format, SNAPSHOT_WRITERS)
     check_suffix(Path(out), format)
     writer, out, sequence = SNAPSHOT_WRITERS[format], Path(out), Sequence.open(data)
+    writer.check(sequence)
     with publishing(out, (), overwrite) as target:
         writer.write(sequence, target)
         files = sorted(out.parent / file.name for file in target.parent.iterdir())
@@ -90,14 +109,20 @@ def export_snapshots(data: str | Path, out: str | Path, *, format: str, overwrit
     )
 
 
+def _rows(snapshots: SnapshotSequence, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Source and destination of each row of a step, and which of its edges have one: of an undirected one of both."""
+    src, dst = snapshots.edges(step)
+    kept = src <= dst if snapshots.undirected else np.ones(len(src), bool)
+    return src[kept], dst[kept], kept
+
+
 def _edge_rows(sequence: Sequence) -> Iterator[pa.RecordBatch]:
-    """Rows ``step, src, dst[, weight][, edge_type][, label]``; of an undirected edge one of both."""
+    """Rows ``step, src, dst[, weight][, edge_type][, label]``."""
     snapshots = sequence.snapshots
     for step in range(snapshots.num_steps):
-        src, dst = snapshots.edges(step)
-        kept = src <= dst if snapshots.undirected else np.ones(len(src), bool)
-        columns = {"step": pa.array(np.full(int(kept.sum()), step))}
-        columns |= {name: sequence.ids.take(pa.array(ends[kept])) for name, ends in (("src", src), ("dst", dst))}
+        src, dst, kept = _rows(snapshots, step)
+        columns = {"step": pa.array(np.full(len(src), step))}
+        columns |= {name: sequence.ids.take(pa.array(ends)) for name, ends in (("src", src), ("dst", dst))}
         for name, column in EXTRAS.items():
             values = getattr(snapshots, column)
             if values is not None:
@@ -131,6 +156,23 @@ def _write_table(sequence: Sequence, target: Path) -> None:
         write_parquet(nodes, _node_rows(sequence))
 
 
+def _check_rows(sequence: Sequence) -> None:
+    """Nodes that share an id are told apart by the side that each stands on, and by that alone."""
+    if any(pc.count_distinct(ids).as_py() < len(ids) for ids in sequence.sides):
+        raise DataError(
+            "these snapshots do not go into this table, which names a node by its id: several nodes have the same one, "
+            "and the sides on which they stand do not tell them apart. Make the ids of the source different and import "
+            "it again."
+        )
+    features = sequence.snapshots.node_features
+    both = pa.concat_arrays(sequence.sides)
+    if features is not None and features.ndim == 2 and pc.count_distinct(both).as_py() < len(both):
+        raise DataError(
+            "the node features do not go into a table beside this one: some ids are both source and destination, and "
+            "that table names a node by its id alone. Make the ids of the two sides different and import again."
+        )
+
+
 def _lost_in_rows(sequence: Sequence) -> list[str]:
     snapshots, sizes = sequence.snapshots, sequence.snapshots.edge_counts()
     features, graph_of = snapshots.node_features, snapshots.graph_of
@@ -156,7 +198,11 @@ def _degrees(snapshots: SnapshotSequence) -> np.ndarray:
 def _reading_rows(sequence: Sequence, target: Path, format: str) -> dict[str, Any]:
     snapshots = sequence.snapshots
     options: dict[str, Any] = {"format": format, "snapshots": "step"}
+    options |= {"bipartite": True} if len(sequence.sides) > 1 else {}
     options["ids"] = "text" if pa.types.is_string(sequence.ids.type) else "int"
+    if options["ids"] == "text" and len(sequence.sides) > 1 and not all(map(ascending, sequence.sides)):
+        # A side of integers, beside one of text, stands in the order of its values and not of their text.
+        options["ids"] = "auto"
     options |= {"weight": "" if snapshots.edge_weight is None else "weight"}
     options |= {} if snapshots.edge_type is None else {"edge_type": "edge_type"}
     options |= {"undirected": True} if snapshots.undirected else {}
@@ -241,12 +287,14 @@ SNAPSHOT_WRITERS = {
         _write_csv,
         _lost_in_rows,
         lambda sequence, target: _reading_rows(sequence, target, "csv"),
+        _check_rows,
     ),
     "parquet": SnapshotWriter(
         "Parquet, a row per edge of a snapshot",
         _write_table,
         _lost_in_rows,
         lambda sequence, target: _reading_rows(sequence, target, "parquet"),
+        _check_rows,
     ),
     "pgt": SnapshotWriter("JSON of PyTorch Geometric Temporal", _write_pgt, _lost_in_pgt, _reading_pgt),
 }

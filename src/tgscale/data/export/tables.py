@@ -163,10 +163,11 @@ def id_kind(data: Outgoing) -> str:
     sources = data.stream.num_sources
     sides = [data.ids] if sources is None else [data.ids.slice(0, sources), data.ids.slice(sources)]
     # A side of integers, beside one of text, stands in the order of its values and not of their text.
-    return "text" if all(_ascending(side) for side in sides) else "auto"
+    return "text" if all(ascending(side) for side in sides) else "auto"
 
 
-def _ascending(ids: pa.Array) -> bool:
+def ascending(ids: pa.Array) -> bool:
+    """Whether each id is above the one before it."""
     return len(ids) < 2 or pc.all(pc.less(ids.slice(0, len(ids) - 1), ids.slice(1))).as_py()
 
 
