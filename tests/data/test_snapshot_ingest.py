@@ -257,6 +257,25 @@ def test_a_data_directory_has_its_columns_settled(tmp_path):
         import_snapshots(tmp_path / "out", tmp_path / "again", every=60)
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"time_unit": "ms"}, "--time-unit ms"),
+        ({"source_time_unit": "ms"}, "--source-time-unit ms"),
+        ({"ids": "text"}, "--ids text"),
+        ({"format": "csv"}, "--format csv"),
+        ({"bipartite": True}, "--bipartite"),
+        ({"on_error": "drop"}, "--on-error drop"),
+        ({"node_features": "n.csv"}, "--node-features n.csv"),
+    ],
+)
+def test_a_data_directory_is_not_read_in_another_way(tmp_path, option, said):
+    save_stream(EventStream.from_arrays([0, 1], [1, 0], [5, 70]), tmp_path / "stream")
+    with pytest.raises(ConfigError, match=f"^{said} does not go with .*stream, a data directory.* leave it out"):
+        import_snapshots(tmp_path / "stream", tmp_path / "out", every=60, **option)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_target_that_exists_is_refused_before_the_work(write, tmp_path):
     (tmp_path / "out").mkdir()
     with pytest.raises(StoreError, match="already exists"):

@@ -30,6 +30,12 @@ from tgscale.data.windows import Cut
 from tgscale.data.work import work_database
 from tgscale.errors import ConfigError
 
+OF_READING = {
+    "format": "auto", "node_features": None, "bipartite": False, "on_error": "stop", "time_unit": "s",
+    "source_time_unit": "s", "ids": "auto", "query": None,
+}  # fmt: skip
+"""Options of :func:`import_snapshots` that say how a source is read, with their defaults."""
+
 
 def import_snapshots(
     source: str | Path | Sequence[str | Path] | None,
@@ -87,6 +93,16 @@ def import_snapshots(
     """
     began = clock.perf_counter()
     how = Cut(snapshots, every, events_per_snapshot, intervals)
+    column = None if weight == "count" else "auto" if weight is None else weight or None
+    columns = Columns(
+        src, dst, how.time_column or time, label, weight=column, edge_type=edge_type, until=how.until_column
+    )
+    folder = _stream_folder(source)
+    if folder is not None:
+        _refuse_options(
+            folder, columns, format=format, node_features=node_features, bipartite=bipartite, on_error=on_error,
+            time_unit=time_unit, source_time_unit=source_time_unit, ids=ids, query=query,
+        )  # fmt: skip
     if how.time_column is not None:
         if time is not None:
             raise ConfigError(f"--time {time} does not go with the numbered snapshots of {how.time_column!r}: drop it.")
@@ -96,13 +112,7 @@ def import_snapshots(
     times = Times(time_unit, source_time_unit)
     out = Path(out)
     check_target(out, overwrite)
-    folder = _stream_folder(source)
-    column = None if weight == "count" else "auto" if weight is None else weight or None
-    columns = Columns(
-        src, dst, how.time_column or time, label, weight=column, edge_type=edge_type, until=how.until_column
-    )
     if folder is not None:
-        _refuse_columns(folder, columns, node_features, query)
         columns = Columns(label=label)
         times = Times(unit := open_stream(folder).time_unit, unit)
     if every is not None:
@@ -165,16 +175,19 @@ def _stream_folder(source: Any) -> Path | None:
     return Path(source) if source is not None and (Path(source) / META).is_file() else None
 
 
-def _refuse_columns(folder: Path, columns: Columns, node_features: Any, query: str | None) -> None:
-    given = {**vars(columns), "node_features": node_features, "query": query, "label": None}
-    given["weight"] = None if columns.weight == "auto" else columns.weight
+def _refuse_options(folder: Path, columns: Columns, **reading: Any) -> None:
+    """Refuse what says how a source is read: a data directory was read when it was made."""
+    given = {name: value for name, value in reading.items() if value != OF_READING[name]}
+    given |= {name: value for name, value in vars(columns).items() if value and name != "label"}
+    if columns.weight == "auto":
+        del given["weight"]
     for name, value in given.items():
-        if value:
-            option = {"time": "time or --snapshots", "until": "intervals"}.get(name, name).replace("_", "-")
-            raise ConfigError(
-                f"--{option} {value} does not go with {folder}, a data directory, whose columns are settled: leave it "
-                "out, or import from the source itself."
-            )
+        option = {"time": "time or --snapshots", "until": "intervals"}.get(name, name).replace("_", "-")
+        said = f"--{option}" if value is True else f"--{option} {value}"
+        raise ConfigError(
+            f"{said} does not go with {folder}, a data directory, whose columns are settled: leave it out, or import "
+            "from the source itself."
+        )
 
 
 def _import_stream(
