@@ -1,5 +1,7 @@
 """Series on a fixed graph: what a step shows, what it is to predict, and in which units."""
 
+import zipfile
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -100,6 +102,15 @@ def test_written_in_blocks_it_is_the_same(tmp_path_factory, lags, horizon, block
         ({"speed": SPEED, "adj": ADJ * np.nan}, {}, DataError, "has a weight that is not finite"),
         ({"speed": np.where(SPEED == 40, np.nan, SPEED), "adj": ADJ}, {}, DataError, "value of node 1 at step 2"),
         ({"speed": SPEED.astype(str), "adj": ADJ}, {}, DataError, r"the series is <U\d+ \[5, 2\], numbers"),
+        ({"speed": SPEED.astype(object), "adj": ADJ}, {"series": "speed"}, DataError, "array 'speed' cannot be read"),
+        ({"speed": SPEED, "adj": ADJ.astype(object)}, {"series": "speed"}, DataError, "array 'adj' cannot be read"),
+        (
+            {"speed": SPEED, "ids": np.array(["a", None]), "adj": ADJ},
+            {},
+            DataError,
+            r"array 'ids' cannot be read .*: save it as plain numbers, .* With --series NAME no other",
+        ),
+        ({"speed": SPEED, "adj": ADJ.astype(str)}, {}, DataError, r"'adj' of .* is <U\d+, numbers expected"),
         (None, {"horizon": 5}, ConfigError, "--horizon 5 does not fit a series of 5 steps"),
         (None, {"horizon": 0}, ConfigError, "--horizon 0 does not fit"),
         (None, {"lags": 0}, ConfigError, "--lags 0 does not fit"),
@@ -119,6 +130,28 @@ def test_a_file_that_is_no_array(tmp_path):
     (tmp_path / "e.npz").write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"is no \.npz or \.npy file of plain numbers"):
         import_array(tmp_path / "e.npz", tmp_path / "out")
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("series", [None, "speed"])
+def test_a_damaged_array(tmp_path, save, series):
+    """Another byte in the middle of the series: a check sum that is wrong, or nothing that can be unpacked."""
+    save(tmp_path / "e.npz", speed=np.random.default_rng(0).random((50, 2)), adj=ADJ)
+    content = bytearray((tmp_path / "e.npz").read_bytes())
+    content[300] ^= 255
+    (tmp_path / "e.npz").write_bytes(content)
+    with pytest.raises(DataError, match=r"e\.npz: the array 'speed' cannot be read \(.*get the file anew"):
+        import_array(tmp_path / "e.npz", tmp_path / "out", series=series)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_member_that_is_no_array(tmp_path):
+    np.savez(tmp_path / "e.npz", speed=SPEED, adj=ADJ)
+    with zipfile.ZipFile(tmp_path / "e.npz", "a") as archive:
+        archive.writestr("readme.txt", "values of two sensors")
+    with pytest.raises(DataError, match=r"'readme\.txt' is no array.* With --series NAME"):
+        import_array(tmp_path / "e.npz", tmp_path / "out")
+    assert import_array(tmp_path / "e.npz", tmp_path / "out", series="speed").sequence.num_steps == 4
 
 
 def test_a_week_of_metr_la(shared_data, tmp_path):

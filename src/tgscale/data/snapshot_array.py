@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time as clock
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,21 @@ def _load(path: Path) -> Any:
 def _named(path: Path, loaded: Any, wanted: str, option: str) -> np.ndarray:
     if wanted not in loaded.files:
         raise DataError(f"{path} has no array {wanted!r} for {option}; it has {', '.join(loaded.files)}.")
-    return loaded[wanted]
+    return _member(path, loaded, wanted)
+
+
+def _member(path: Path, loaded: Any, name: str, hint: str = "") -> np.ndarray:
+    """An array of a ``.npz`` file, which is read here and not when the file is opened."""
+    try:
+        array = loaded[name]
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(
+            f"{path}: the array {name!r} cannot be read ({error}): save it as plain numbers, or get the file "
+            f"anew.{hint}"
+        ) from None
+    if not isinstance(array, np.ndarray):  # any other file in a zip archive
+        raise DataError(f"{path}: {name!r} is no array: save it as plain numbers.{hint}")
+    return array
 
 
 def _values(path: Path, series: str | None) -> np.ndarray:
@@ -120,10 +135,12 @@ def _values(path: Path, series: str | None) -> np.ndarray:
     elif series is not None:
         values = _named(path, loaded, series, "--series")
     else:
-        found = [name for name in loaded.files if (shape := loaded[name].shape)[1:] and shape[0] != shape[1]]
+        hint = " With --series NAME no other array is looked at."
+        shapes = {name: _member(path, loaded, name, hint).shape for name in loaded.files}
+        found = [name for name, shape in shapes.items() if shape[1:] and shape[0] != shape[1]]
         if len(found) != 1:
             raise DataError(f"{path} has the arrays {', '.join(loaded.files)}: say which is the series, with --series.")
-        values = loaded[found[0]]
+        values = _member(path, loaded, found[0])
     if values.ndim not in (2, 3) or not np.issubdtype(values.dtype, np.number):
         raise DataError(
             f"{path}: the series is {values.dtype} {list(values.shape)}, numbers [T, N] or [T, N, F] expected."
@@ -136,6 +153,8 @@ def _graph(source: Path, adjacency: str | None, num_nodes: int, steps: int) -> S
     matrix, where = _matrix(source, adjacency)
     if matrix.shape != (num_nodes, num_nodes):
         raise DataError(f"{where} has shape {list(matrix.shape)}, expected {[num_nodes] * 2} as the series has nodes.")
+    if not np.issubdtype(matrix.dtype, np.number) and matrix.dtype != bool:
+        raise DataError(f"{where} is {matrix.dtype}, numbers expected: give the weights of the edges, 0 for none.")
     if not np.isfinite(matrix).all():
         raise DataError(f"{where} has a weight that is not finite: put 0 where there is no edge.")
     src, dst = np.nonzero(matrix)
@@ -154,7 +173,7 @@ def _matrix(source: Path, adjacency: str | None) -> tuple[np.ndarray, str]:
     wanted = adjacency or "adj"
     loaded = _load(source)
     if not isinstance(loaded, np.ndarray) and wanted in loaded.files:
-        return loaded[wanted], f"array {wanted!r} of {source}"
+        return _member(source, loaded, wanted), f"array {wanted!r} of {source}"
     if adjacency is None:
         raise DataError(
             f"{source} has no array 'adj': say where the adjacency matrix lies, with --adjacency NAME or FILE."
