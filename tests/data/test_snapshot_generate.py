@@ -107,6 +107,7 @@ def test_the_graph_and_the_past_explain_the_target_and_repeating_it_does_not():
         ({"change": 201}, "--change 201 is out of range: give a percentage from 0 .* to 200"),
         ({"skew": -1}, "--skew -1 is out of range"),
         ({"skew": 3, "snapshots": 5}, r"with 5 snapshots the largest can be up to 3 times the mean, so give 0 to 2"),
+        ({"seed": -1}, "--seed is -1: give 0 or more"),
         ({"nodes": 100, "edges": 2_000}, "needs more than an eighth of all pairs of 100 nodes"),
     ],
 )

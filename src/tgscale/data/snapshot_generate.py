@@ -60,7 +60,7 @@ def generate_snapshots(
     Raises:
         ConfigError: sizes that cannot be had.
     """
-    _check(nodes, snapshots, edges, change, skew, features)
+    _check(nodes, snapshots, edges, change, skew, features, seed)
     rng = np.random.default_rng(seed)
     sizes = _sizes(rng, snapshots, edges, skew)
     sequence = _stack(_slide(rng, nodes, sizes, change), nodes, sizes, name)
@@ -70,9 +70,11 @@ def generate_snapshots(
     return replace(sequence, node_features=values, target=target)
 
 
-def _check(nodes: int, snapshots: int, edges: int, change: float, skew: float, features: int) -> None:
+def _check(nodes: int, snapshots: int, edges: int, change: float, skew: float, features: int, seed: int) -> None:
     if nodes < 2 or snapshots < 1 or edges < 1 or features < 0:
         raise ConfigError("give at least 2 nodes, 1 snapshot, 1 edge, and 0 or more features.")
+    if seed < 0:
+        raise ConfigError(f"--seed is {seed}: give 0 or more.")
     if not 0 <= change <= 200:
         raise ConfigError(f"--change {change} is out of range: give a percentage from 0 (nothing) to 200 (everything).")
     if not 0 <= skew <= (snapshots - 1) / 2:
