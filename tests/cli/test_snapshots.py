@@ -82,6 +82,8 @@ def test_a_yaml_file_and_flags_over_it(tgscale, slides, tmp_path):
         (["--layout", "2x1x1"], "layout"),
         (["--net.hiden", "8"], "hidden"),
         (["--train.lr", "-1"], "train.lr"),
+        (["--eval.val", "nan"], "eval.val nan and eval.test 0.15 must both be above 0"),
+        (["--eval.test", "0.9"], "eval.val 0.15 and eval.test 0.9 must both be above 0"),
     ],
 )
 def test_likely_mistakes(tgscale, slides, tmp_path, words, message):

@@ -77,6 +77,7 @@ def test_evaluate_prints_json(monkeypatch, data, capsys):
         (["train", "--data", "data"], 2, ["--run"]),
         (["train", "--data", "data", "--run", "a", "--train.epoch", "2"], 2, ["--train.epochs"]),
         (["train", "--data", "data", "--run", "a", "--train.lr", "0"], 2, ["train.lr is 0.0"]),
+        (["train", "--data", "data", "--run", "a", "--eval.val", "nan"], 2, ["eval.val nan", "above 0"]),
         (["train", "--data", "data", "--run", "a", "--model.heads", "3"], 2, ["does not divide"]),
         (["train", "--data", "data", "--run", "a", "--model", "jody"], 2, ["Did you mean jodie?", "graphmixer"]),
         (["train", "--data", "data", "--run", "a", "--model", "tgcn"], 2, ["is for snapshots", "choose one of tgn"]),

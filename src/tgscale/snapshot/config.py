@@ -117,7 +117,7 @@ class SnapshotEvalConfig:
     def __post_init__(self) -> None:
         at_least("eval.negatives", self.negatives, 1)
         at_least("eval.edges_per_step", self.edges_per_step, 1)
-        if self.val <= 0 or self.test <= 0 or self.val + self.test >= 1:
+        if not (self.val > 0 and self.test > 0 and self.val + self.test < 1):  # NaN is refused, too
             raise ConfigError(
                 f"eval.val {self.val} and eval.test {self.test} must both be above 0 and leave something to train on."
             )

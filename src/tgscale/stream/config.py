@@ -190,7 +190,7 @@ class EvalConfig:
         if self.negatives_from is not None:  # absolute, so that the run finds it from anywhere
             self.negatives_from = Path(self.negatives_from).expanduser().absolute()
         self._check_protocol()
-        if self.val <= 0 or self.test <= 0 or self.val + self.test >= 1:
+        if not (self.val > 0 and self.test > 0 and self.val + self.test < 1):  # NaN is refused, too
             raise ConfigError(
                 f"eval.val {self.val} and eval.test {self.test} must both be above 0 and leave something to train on."
             )
