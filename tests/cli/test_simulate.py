@@ -72,11 +72,15 @@ def test_json_with_a_profile_and_measured_costs(monkeypatch, data, capsys, tmp_p
         (["--window", "50"], 2, "only 12"),
         (["--profile", "none.yaml"], 2, "cannot be read"),
         (["--costs", "none.npy"], 2, "cannot be read as a .npy array"),
+        (["--costs", "empty.npy"], 2, "cannot be read as a .npy array"),
+        (["--costs", "broken.npz"], 2, "cannot be read as a .npy array"),
         (["--costs", "data/meta.json"], 2, "cannot be read as a .npy array"),
         (["--modle", "tgcn"], 2, "--model"),
     ],
 )
-def test_refuses_before_it_works(monkeypatch, data, capsys, argv, code, words):
+def test_refuses_before_it_works(monkeypatch, data, capsys, tmp_path, argv, code, words):
+    (tmp_path / "empty.npy").touch()
+    (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 and nothing more")
     assert run(monkeypatch, data, "--machines-of", "8", *argv) == code
     captured = capsys.readouterr()
     assert captured.out == ""

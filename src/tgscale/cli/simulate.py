@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -124,7 +125,7 @@ def read_costs(path: Path) -> np.ndarray:
     try:
         costs = np.load(path, allow_pickle=False)
         return np.asarray(costs, np.float64)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile) as error:
         raise ConfigError(f"--costs {path} cannot be read as a .npy array of seconds: {error}") from None
 
 
