@@ -394,7 +394,27 @@ def test_get_a_folder_of_tgl(tmp_path, server):
     assert (report.imported.format, report.files[0].checked) == ("tgl", "given")
 
 
-def test_get_an_archive(tmp_path, server):
+@pytest.fixture
+def tgb_is_found(monkeypatch):
+    """As if py-tgb were installed, whether it is or not."""
+    monkeypatch.setattr(get_module, "find_spec", lambda name: name)
+
+
+def test_what_an_import_needs_is_looked_for_before_the_fetch(tmp_path, server, monkeypatch):
+    monkeypatch.setattr(get_module, "find_spec", lambda name: None)
+    server.files["tgbl-uci.zip"] = b"some archive"
+    with pytest.raises(ConfigError, match=r"tgbl-uci is imported by py-tgb, .*: pip install py-tgb, .* --fetch-only"):
+        get_dataset("tgbl-uci", tmp_path / "store", mirror=server.url)
+    assert server.asked == []
+    get_dataset("tgbl-uci", tmp_path / "store", mirror=server.url, import_it=False)
+    assert len(server.asked) == 1
+
+
+def test_packages_that_imports_need_are_known_by_module():
+    assert {dataset.needs for dataset in DATASETS.values()} - {None} == set(get_module.MODULES)
+
+
+def test_get_an_archive(tmp_path, server, tgb_is_found):
     """Archives of TGB are unpacked once; without py-tgb the import says what it needs, and the files stay."""
     with zipfile.ZipFile(tmp_path / "tgbl-uci.zip", "w") as archive:
         rows = "".join(f"{i % 3},{i % 2},{10 * i},0\n" for i in range(20))
@@ -415,7 +435,7 @@ def test_get_an_archive(tmp_path, server):
     assert not (tmp_path / "downloads" / "tgbl-uci" / "outside.txt").exists()
 
 
-def test_a_broken_archive(tmp_path, server):
+def test_a_broken_archive(tmp_path, server, tgb_is_found):
     server.files["tgbl-uci.zip"] = b"not a zip"
     with pytest.raises(DataError, match=r"tgbl-uci\.zip is not a zip archive"):
         get_dataset("tgbl-uci", tmp_path / "store", mirror=server.url)

@@ -7,6 +7,7 @@ import shutil
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from tgscale.data.datasets.fetch import Fetched, Progress, fetch
@@ -17,6 +18,9 @@ from tgscale.errors import ConfigError, DataError, StoreError
 
 FILE_BAR = Callable[[str], Progress]
 """Makes a progress function for the file of this name."""
+
+MODULES = {"py-tgb": "tgb"}
+"""How the packages that an import may need are called in Python."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ def get_dataset(
         progress: is called with a few words at each step of the import, and when a fetch is tried again.
 
     Raises:
-        ConfigError: no such data set, or a digest that is none.
+        ConfigError: no such data set, a digest that is none, or an import that needs what is not installed.
         DataError: a file cannot be had, is not what was expected, or cannot be imported.
         StoreError: the target exists, or the disk is full.
     """
@@ -81,6 +85,7 @@ def get_dataset(
     out = Path(out) if out is not None else Path("data") / name
     if import_it:
         check_target(out.absolute(), overwrite)  # before the work, not after it
+        _refuse_missing(dataset)
     given = parse_digests(sha256, dataset)
     folder = Path(downloads) if downloads is not None else downloads_folder()
     folder = folder / name
@@ -125,6 +130,14 @@ def parse_digests(text: str | None, dataset: Dataset) -> dict[str, str]:
             raise ConfigError(f"--sha256 {digest!r} is no SHA-256: give its 64 hexadecimal digits.")
         digests[name] = digest.lower()
     return digests
+
+
+def _refuse_missing(dataset: Dataset) -> None:
+    if dataset.needs is not None and find_spec(MODULES[dataset.needs]) is None:
+        raise ConfigError(
+            f"{dataset.name} is imported by {dataset.needs}, which is not installed: pip install {dataset.needs}, or "
+            "fetch the files alone, with --fetch-only."
+        )
 
 
 def _address(file: File, mirror: str | None) -> str:
