@@ -110,6 +110,16 @@ def test_nodes_of_one_id_that_a_table_cannot_tell_apart(tmp_path, ids, features,
     assert not (tmp_path / "x.csv").exists()
 
 
+def test_an_id_of_empty_text_goes_into_parquet_alone(tmp_path):
+    pq.write_table(pa.table({"src": ["", "b"], "dst": ["b", "c"], "step": [0, 1]}), tmp_path / "rows.parquet")
+    import_snapshots(tmp_path / "rows.parquet", tmp_path / "store", snapshots="step")
+    with pytest.raises(DataError, match=r"empty text, .* use parquet"):
+        export_snapshots(tmp_path / "store", tmp_path / "x.csv", format="csv")
+    report = export_snapshots(tmp_path / "store", tmp_path / "x.parquet", format="parquet")
+    import_snapshots(tmp_path / "x.parquet", tmp_path / "back", **report.reading)
+    assert edges_by_id(tmp_path / "back") == [[("", "b")], [("b", "c")]]
+
+
 def lagged(graphs, scaled, lags=3, steps=6, nodes=4):
     """A sequence whose features are the last values of a series."""
     generator = np.random.default_rng(1)

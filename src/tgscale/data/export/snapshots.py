@@ -173,6 +173,13 @@ def _check_rows(sequence: Sequence) -> None:
         )
 
 
+def _check_csv(sequence: Sequence) -> None:
+    """Text that CSV cannot tell from a missing value is refused."""
+    if pa.types.is_string(sequence.ids.type) and pc.any(pc.equal(sequence.ids, "")).as_py():
+        raise DataError("an id of this sequence is empty text, which CSV cannot tell from a missing one: use parquet.")
+    _check_rows(sequence)
+
+
 def _lost_in_rows(sequence: Sequence) -> list[str]:
     snapshots, sizes = sequence.snapshots, sequence.snapshots.edge_counts()
     features, graph_of = snapshots.node_features, snapshots.graph_of
@@ -287,7 +294,7 @@ SNAPSHOT_WRITERS = {
         _write_csv,
         _lost_in_rows,
         lambda sequence, target: _reading_rows(sequence, target, "csv"),
-        _check_rows,
+        _check_csv,
     ),
     "parquet": SnapshotWriter(
         "Parquet, a row per edge of a snapshot",
