@@ -1,10 +1,12 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tgscale.data import append
-from tgscale.data.append import More, append_events
+from tgscale.data.append import UNTOLD, UNTOLD_CLASSES, More, append_events
 from tgscale.data.store import open_stream, save_stream
 from tgscale.data.stream import EventStream, Split
 
@@ -68,3 +70,20 @@ def test_no_features(tmp_path):
     made = open_stream(tmp_path / "all")
     assert made.edge_features is None
     np.testing.assert_array_equal(made.tcsr.neighbor, whole.tcsr.neighbor)
+
+
+@pytest.mark.parametrize("name", ["label", "edge_classes"])
+def test_labels_of_the_older_events_stay_with_untold_ones_behind(tmp_path, name):
+    base = stream_of([(0, 1), (1, 2), (2, 0)], nodes=3, features=False)
+    older = {"label": np.array([1, 0, 1], np.int32), "edge_classes": np.eye(3, 2, dtype=np.uint8)}
+    newer = {"label": np.array([UNTOLD, 0], np.int32), "edge_classes": np.full((2, 2), UNTOLD_CLASSES, np.uint8)}
+    classes = {column: ("a", "b") for column in older}
+    save_stream(dataclasses.replace(base, **older, classes=classes), tmp_path / "base")
+    ends = np.array([0, 1])
+    more = More(ends, ends, np.array([5, 6]), 3, **{name: newer[name]})
+    append_events(open_stream(tmp_path / "base"), 2, more, tmp_path / "all", Split(1, 2, 4))
+    made = open_stream(tmp_path / "all")
+    np.testing.assert_array_equal(getattr(made, name), np.concatenate([older[name][:2], newer[name]]))
+    assert made.classes == {name: ("a", "b")}
+    other = {"label": "edge_classes", "edge_classes": "label"}[name]
+    assert getattr(made, other) is None

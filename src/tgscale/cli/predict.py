@@ -22,14 +22,16 @@ from tgscale.train.rundir import RunDirectory
 
 @dataclass
 class PredictCommand:
-    """Score new events, or answer queries, with the best weights of a run and its memory; goes on if interrupted."""
+    """Score or classify new events, or answer queries, with the best weights of a run and its memory; goes on if
+    interrupted."""
 
     run: Annotated[Path, tyro.conf.Positional]
     """Run directory."""
     out: Path
     """Parquet file to write: a row per event, or per query."""
     events: tuple[str, ...] = ()
-    """New events, after those of the run: files, a folder, or a pattern. Each is scored, then enters the memory."""
+    """New events, after those of the run: files, a folder, or a pattern. Each is scored (or classified, by a run that
+    learned classes of events), then enters the memory."""
     queries: tuple[str, ...] = ()
     """Rows with a source and a time, each to be answered with the likeliest destinations."""
     candidates: Path | None = None
@@ -112,7 +114,7 @@ def main(argv: list[str]) -> None:
 def print_done(done: dict[str, Any], command: PredictCommand) -> None:
     """What was done, in words."""
     console = Output(soft_wrap=True, highlight=False)
-    what = "queries answered" if command.queries else "events scored"
+    what = "queries answered" if command.queries else f"events {'classified' if 'classes' in done else 'scored'}"
     console.print(
         f"{done['rows']:,} {what} in {done['seconds']:.1f} s ({done['rows_per_second']:,.0f} rows/s), at most "
         f"{done['peak_memory_bytes'] / 2**20:,.0f} MiB."

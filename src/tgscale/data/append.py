@@ -30,6 +30,11 @@ from tgscale.data.index import (
 from tgscale.data.store import NODE_IDS, read_meta, writing
 from tgscale.data.stream import EventStream, Split
 
+UNTOLD = -1
+"""The label of an event whose label nobody told."""
+UNTOLD_CLASSES = 255
+"""Stands for each of the classes of an event that may have several, where nobody told which it has."""
+
 
 @dataclass(frozen=True)
 class More:
@@ -40,6 +45,9 @@ class More:
         time: ``[M]``, int64.
         num_nodes: N', of the older stream and new ones together.
         edge_features: ``[M, F]``, float32, with the F of the older stream; None where it has none.
+        label: ``[M]``, int32, numbers of named classes as the older stream's are, or :data:`UNTOLD`; None leaves the
+            labels of the older ones out.
+        edge_classes: ``[M, L]``, uint8, 0 or 1, or a row of :data:`UNTOLD_CLASSES`; None likewise.
     """
 
     src: np.ndarray
@@ -47,6 +55,8 @@ class More:
     time: np.ndarray
     num_nodes: int
     edge_features: np.ndarray | None = None
+    label: np.ndarray | None = None
+    edge_classes: np.ndarray | None = None
 
 
 def append_events(
@@ -98,6 +108,7 @@ def append_events(
             num_sources=base.num_sources,
             source_split=split,
             source=_source(base, first),
+            classes={name: names for name, names in base.classes.items() if getattr(more, name, None) is not None},
         )
 
 
@@ -108,13 +119,17 @@ def _source(base: EventStream, first: int) -> dict[str, Any]:
 
 
 def _columns(base: EventStream, first: int, more: More) -> Iterator[tuple[str, list[np.ndarray]]]:
-    """Name and parts of each column that both have; labels are left out, as nobody knows them of newer events."""
+    """Name and parts of each column that both have."""
     yield "src", [base.src[:first], more.src]
     yield "dst", [base.dst[:first], more.dst]
     yield "time", [base.time[:first], more.time]
     if base.edge_features is not None:
         assert more.edge_features is not None
         yield "edge_features", [base.edge_features[:first], more.edge_features]
+    for name in ("label", "edge_classes"):
+        newer = getattr(more, name)
+        if newer is not None:
+            yield name, [getattr(base, name)[:first], newer]
     if base.node_features is not None:
         fresh = np.zeros((more.num_nodes - base.num_nodes, base.node_dim), np.float32)
         yield "node_features", [base.node_features, fresh]

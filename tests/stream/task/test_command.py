@@ -15,7 +15,7 @@ SMALL = ["--model.dim", "8", "--sampling.neighbors", "4", "--device", "cpu", "--
 
 def test_from_generated_classes_to_a_table(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    sizes = ["--events", "800", "--nodes", "60", "--edge-classes", "5"]
+    sizes = ["--events", "800", "--nodes", "60", "--edge-classes", "5", "--edge-features", "0"]
     assert run_here(monkeypatch, "data", "generate", "stream", "--out", "data", *sizes) == 0
     assert run_here(monkeypatch, "data", "info", "data") == 0
     assert "classes of events" in capsys.readouterr().out
@@ -31,8 +31,10 @@ def test_from_generated_classes_to_a_table(tmp_path, monkeypatch, capsys):
     assert run_here(monkeypatch, "evaluate", "run", "--split", "val") == 0
     assert "val: multi-label edge classification" in capsys.readouterr().out
     (tmp_path / "new.csv").write_text("src,dst,time\n0,50,99999999\n")
-    assert run_here(monkeypatch, "predict", "run", "--events", "new.csv", "--out", "p.parquet") == 2
-    assert "predictions are of links" in capsys.readouterr().err
+    assert run_here(monkeypatch, "predict", "run", "--events", "new.csv", "--out", "p.parquet") == 0
+    assert "1 events classified in" in capsys.readouterr().out
+    assert run_here(monkeypatch, "predict", "run", "--events", "new.csv", "--top-k", "3", "--out", "q.parquet") == 2
+    assert "--top-k: run was trained for task edge-class" in capsys.readouterr().err
 
 
 def test_a_task_without_labels_says_how_to_import_them(tmp_path, monkeypatch, capsys):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,11 +42,15 @@ class Parts:
         folder: where they lie.
         rows: what is predicted for.
         node_ids: the table of ids, or None where an id is the node's number.
+        classes: what the classes are called, where events are classified.
     """
 
-    def __init__(self, folder: Path, rows: Rows, node_ids: Path | None) -> None:
+    def __init__(
+        self, folder: Path, rows: Rows, node_ids: Path | None, classes: Sequence[str] | Sequence[int] | None = None
+    ) -> None:
         self.folder, self._rows = folder, rows
         self._ids = None if node_ids is None else pq.read_table(node_ids, columns=["id"]).column("id").combine_chunks()
+        self._classes = pa.array(classes or [])
         folder.mkdir(exist_ok=True)
 
     def write(self, step: int, low: int, high: int, columns: list[Columns]) -> None:
@@ -66,6 +70,8 @@ class Parts:
                 table[name] = pa.array(np.concatenate([each[name] for each in columns]))
         if columns and "top" in columns[0]:
             table |= self._lists(columns)
+        if columns and "class" in columns[0]:
+            table |= self._classified(columns)
         path = self._path(step)
         partial = path.with_suffix(".tmp")
         with writing(path, GO_ON):
@@ -128,8 +134,19 @@ class Parts:
         nodes = np.concatenate([each["top"][mask] for each, mask in zip(columns, real, strict=True)])
         scores = np.concatenate([each["top_score"][mask] for each, mask in zip(columns, real, strict=True)])
         lengths = np.concatenate([mask.sum(axis=1) for mask in real])
-        offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
-        return {
-            "top_dst": pa.ListArray.from_arrays(offsets, self._as_ids(nodes)),
-            "top_score": pa.ListArray.from_arrays(offsets, pa.array(scores)),
-        }
+        return {"top_dst": _lists_of(self._as_ids(nodes), lengths), "top_score": _lists_of(pa.array(scores), lengths)}
+
+    def _classified(self, columns: list[Columns]) -> dict[str, pa.Array]:
+        """The class of each event, or a list of classes, and the probability of each class."""
+        found, probability = (np.concatenate([each[name] for each in columns]) for name in ("class", "probability"))
+        if found.ndim == 1:
+            names = self._classes.take(pa.array(found))
+        else:
+            names = _lists_of(self._classes.take(pa.array(np.nonzero(found)[1])), found.sum(axis=1))
+        every = np.full(len(probability), probability.shape[1])
+        return {"class": names, "probability": _lists_of(pa.array(probability.ravel()), every)}
+
+
+def _lists_of(values: pa.Array, lengths: np.ndarray) -> pa.Array:
+    """Values that follow one another as lists of these lengths."""
+    return pa.ListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)), values)

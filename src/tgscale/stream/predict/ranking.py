@@ -39,7 +39,8 @@ class Piece:
 
 
 Columns = dict[str, np.ndarray]
-"""``score`` and ``rank`` ``[n]``, ``top`` (node numbers, -1 for none) and ``top_score`` ``[n, k]``; those that are."""
+"""``score`` and ``rank`` ``[n]``, ``top`` (node numbers, -1 for none) and ``top_score`` ``[n, k]``,
+``class`` ``[n]`` or ``[n, C]`` and ``probability`` ``[n, C]``; those that are."""
 
 
 class Choice(Protocol):

@@ -6,6 +6,7 @@ the predictions and a checkpoint of the memory. Whatever of it is there when the
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -17,10 +18,11 @@ import torch
 
 from tgscale.data.candidates import Candidates, open_candidates, read_candidates
 from tgscale.data.following import RowOptions, Rows, open_rows, read_rows
-from tgscale.data.store import fingerprint
-from tgscale.errors import ConfigError, DataError, RunError
+from tgscale.data.store import fingerprint, open_stream
+from tgscale.errors import DataError, RunError
 from tgscale.stream.config import TrainConfig, replace
 from tgscale.stream.engine import StreamEngine
+from tgscale.stream.predict.classes import Classified, RunClasses, refuse_ranking
 from tgscale.stream.predict.parts import Parts
 from tgscale.stream.predict.ranking import Choice, Columns, Given, Negatives, OwnDestination, Ranked, Seen
 from tgscale.stream.predict.request import Request, digest
@@ -59,11 +61,11 @@ def predict(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Score new events, or answer queries, with the best weights of a run and its memory.
+    """Score new events, classify them, or answer queries, with the best weights of a run and its memory.
 
-    The batches, the sampled past, the pair features and the memory are those of the evaluation: new events that are the
-    run's test part get the scores of the test. Asked again after an interruption it goes on where it was, and what it
-    writes is the same, bit for bit.
+    A run of links scores the events, one that learned classes of events classifies them. The batches, the sampled past,
+    the pair features and the memory are those of the evaluation: new events that are the run's test part get the scores
+    of the test. Asked again after an interruption it goes on where it was, and what it writes is the same, bit for bit.
 
     Args:
         run: run directory, of a run on an event stream.
@@ -90,7 +92,8 @@ def predict(
 
     Returns:
         What was done: ``rows``, ``events``, ``fresh_nodes``, ``dropped``, ``seconds``, ``rows_per_second``,
-        ``peak_memory_bytes``; ``mrr`` and ``hits@10`` where destinations were ranked.
+        ``peak_memory_bytes``; ``mrr`` and ``hits@10`` where destinations were ranked, ``classes`` (their number) where
+        events were classified.
 
     Raises:
         TgscaleError: a run, rows or options that cannot be used; raised before any work.
@@ -124,6 +127,7 @@ def run_request(request: Request) -> dict[str, Any]:
         raise RunError(f"--out {request.out} is there already: give another name, or --overwrite to replace it.")
     request.check_places()
     config = _config(request)
+    classes = _classes(request, config)
     set_threads(config.threads)
     best = load_best(request.run, config.data)
     device = find_device(config.device)
@@ -133,7 +137,7 @@ def run_request(request: Request) -> dict[str, Any]:
     else:
         base, followed = follow(request.followed, weights)
     with state_of(request, digest(request.describe(weights, followed)), weights) as folder:
-        work = _prepare(request, config, base, folder, device, best)
+        work = _prepare(request, config, classes, base, folder, device, best)
         done = work.finish()
     seconds = time.perf_counter() - began
     return {
@@ -147,8 +151,6 @@ def run_request(request: Request) -> dict[str, Any]:
 
 def _config(request: Request) -> TrainConfig:
     config = load_config(request.run)
-    if config.task.name != "link":
-        raise ConfigError(f"{request.run} was trained for task {config.task.name}, and predictions are of links.")
     changes: dict[str, Any] = {"emulate": None, "layout": "1x1x1", "compile": False}
     changes |= {name: getattr(request, name) for name in ("device", "threads") if getattr(request, name) is not None}
     if request.data is not None:
@@ -156,8 +158,21 @@ def _config(request: Request) -> TrainConfig:
     return replace(config, **changes)
 
 
+def _classes(request: Request, config: TrainConfig) -> RunClasses | None:
+    if config.task.name == "link":
+        return None
+    refuse_ranking(request, config)
+    return RunClasses.of(config, open_stream(config.data))
+
+
 def _prepare(
-    request: Request, config: TrainConfig, base: Base, folder: Path, device: torch.device, best: dict[str, Any]
+    request: Request,
+    config: TrainConfig,
+    classes: RunClasses | None,
+    base: Base,
+    folder: Path,
+    device: torch.device,
+    best: dict[str, Any],
 ) -> _Predictions:
     events = queries = None
     read = partial(_read, request, base.data, base.last_time)
@@ -168,11 +183,13 @@ def _prepare(
     rows = queries or events
     assert rows is not None
     candidates = _candidates(request, base.data, rows, folder / "candidates")
-    stream = joined_stream(base, events, queries, folder / STREAM)
+    stream = joined_stream(base, events, queries, folder / STREAM, classes)
+    if classes is not None:
+        config = replace(config, task__unknown=classes.unknown)
     engine = make_engine(config, stream, device, best if base.memory is None else {**best, "memory": base.memory})
     size = config.eval_batch_size
     spans = config.eval.rule.spans(base.first, stream.num_events, size)
-    choice = _choice(request, engine, base, rows, candidates)
+    choice = _choice(request, engine, base, rows, candidates) if classes is None else Classified(engine)
     most = choice.rows_of(CELLS) if isinstance(choice, Ranked) else None
     steps = steps_of_events(spans, most) if queries is None else steps_of_queries(spans, stream.time, queries, most)
     about = {"run": str(request.run), "batch_size": str(size), "time_unit": stream.time_unit}
@@ -182,7 +199,10 @@ def _prepare(
         "dropped": {each.part: each.rows for source in (events, queries) if source for each in source.dropped},
         "unknown_candidates": candidates.unknown if candidates else 0,
     }
-    parts = Parts(folder / "parts", rows, rows.node_ids)
+    if classes is not None:
+        about["classes"] = json.dumps(classes.answers)
+        summary["classes"] = len(classes.answers)
+    parts = Parts(folder / "parts", rows, rows.node_ids, None if classes is None else classes.answers)
     return _Predictions(request, engine, base, steps, choice, parts, folder, about, summary)
 
 

@@ -15,6 +15,7 @@ from tgscale.data.store import open_stream
 from tgscale.data.stream import EventStream, Split
 from tgscale.stream.config import PipelineConfig, TrainConfig
 from tgscale.stream.engine import StreamEngine
+from tgscale.stream.predict.classes import RunClasses
 from tgscale.train.progress import Progress
 
 
@@ -49,10 +50,13 @@ class Base:
         return int(self.stream.time[self.first - 1])
 
 
-def joined_stream(base: Base, events: Rows | None, queries: Rows | None, folder: Path) -> EventStream:
+def joined_stream(
+    base: Base, events: Rows | None, queries: Rows | None, folder: Path, classes: RunClasses | None = None
+) -> EventStream:
     """The events of before and the new ones as one stream, written to ``folder`` unless it is there.
 
-    Nothing is written where there is nothing new: no event, no node, and none of before left out.
+    With ``classes`` it has the labels of the events of before. Nothing is written where there is nothing new: no event,
+    no node, and none of before left out.
     """
     last = queries or events
     assert last is not None
@@ -63,14 +67,17 @@ def joined_stream(base: Base, events: Rows | None, queries: Rows | None, folder:
     if not new and last.num_nodes == base.stream.num_nodes and base.first == base.stream.num_events:
         return dataclasses.replace(base.stream, source_split=split)
     if not folder.exists():
-        append_events(base.stream, base.first, _more(base, events, last.num_nodes), folder, split, last.node_ids)
+        older = base.stream if classes is None else classes.numbered(base.stream)
+        more = _more(base, events, last.num_nodes, classes)
+        append_events(older, base.first, more, folder, split, last.node_ids)
     return open_stream(folder)
 
 
-def _more(base: Base, events: Rows | None, num_nodes: int) -> More:
+def _more(base: Base, events: Rows | None, num_nodes: int, classes: RunClasses | None) -> More:
     if events is not None:
         assert events.dst is not None
-        return More(events.src, events.dst, events.time, num_nodes, events.edge_features)
+        labels = {} if classes is None else classes.untold(events)
+        return More(events.src, events.dst, events.time, num_nodes, events.edge_features, **labels)
     stream = base.stream
     none = None if stream.edge_features is None else stream.edge_features[:0]
     return More(stream.src[:0], stream.dst[:0], stream.time[:0], num_nodes, none)

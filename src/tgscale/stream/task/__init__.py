@@ -16,10 +16,19 @@ from tgscale.stream.task.node_class import NodeClassTask
 Maker = Callable[[TrainConfig, EventStream, Split, torch.device], StreamTask]
 
 
+def label_column(config: TrainConfig, stream: EventStream) -> str | None:
+    """The column of labels that the task is about; None for links.
+
+    Raises:
+        ConfigError: it is not there, or none is.
+    """
+    fitting = {"edge-class": EdgeClassTask.columns, "node-class": ("node_label", "label")}.get(config.task.name)
+    return None if fitting is None else choose_column(config, stream, config.task.name, fitting)
+
+
 def _node_class(config: TrainConfig, stream: EventStream, split: Split, device: torch.device) -> StreamTask:
     """The class of nodes, or, where the events have the labels, the state of their sources."""
-    column = choose_column(config, stream, "node-class", ("node_label", "label"))
-    kind = NodeClassTask if column == "node_label" else NodeStateTask
+    kind = NodeClassTask if label_column(config, stream) == "node_label" else NodeStateTask
     return kind(config, stream, split, device)
 
 

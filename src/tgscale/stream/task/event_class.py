@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from tgscale.data.append import UNTOLD_CLASSES
 from tgscale.data.stream import EventStream, Split
 from tgscale.errors import ConfigError
 from tgscale.graph.search import as_tensor
@@ -50,7 +51,8 @@ class EventClassTask:
         self.column = choose_column(config, stream, self.name, self.columns)
         self.targets = _targets(config, stream, split, self.column, device)
         self.metric = self.targets.metric
-        self.past = {whose: past_of(stream, whose, device) for whose in self.looks_at}
+        told = told_events(stream, self.column)
+        self.past = {whose: past_of(stream, whose, device, told) for whose in self.looks_at}
         self.head = self._head()
         labelled = getattr(self.targets, "label", None)
         known = split.train if labelled is None else int((labelled[: split.train] >= 0).sum())
@@ -179,8 +181,23 @@ def choose_column(config: TrainConfig, stream: EventStream, task: str, fitting: 
     return found[0]
 
 
-def past_of(stream: EventStream, whose: str, device: torch.device) -> PastEvents:
+def told_events(stream: EventStream, column: str) -> Tensor | None:
+    """Mask of the events whose labels were told, ``[E]``; None for all. Untold ones push none out of the past."""
+    if column == "label" and not stream.classes.get(column):
+        return None  # integers of the source, of which each may be a class
+    labels = as_tensor(getattr(stream, column), torch.device("cpu"))
+    told = labels >= 0 if column == "label" else labels[:, 0] != UNTOLD_CLASSES
+    return None if told.all() else told
+
+
+def past_of(stream: EventStream, whose: str, device: torch.device, known: Tensor | None = None) -> PastEvents:
     """Past events of the same ``"pair"`` (in the same direction), ``"source"`` or ``"destination"``.
+
+    Args:
+        stream: the events.
+        whose: see above.
+        device: where queries come from.
+        known: mask of the events that count; None for all.
 
     Raises:
         ConfigError: so many nodes that a pair does not fit into 63 bits.
@@ -190,7 +207,7 @@ def past_of(stream: EventStream, whose: str, device: torch.device) -> PastEvents
     if whose == "pair" and stream.num_nodes**2 >= 2**63:
         raise ConfigError(f"{stream.num_nodes:,} nodes are too many to look pairs up: leave nodes out.")
     key = {"pair": lambda: src * stream.num_nodes + dst, "source": lambda: src, "destination": lambda: dst}[whose]()
-    return PastEvents(key, time, device)
+    return PastEvents(key, time, device, known)
 
 
 def _targets(config: TrainConfig, stream: EventStream, split: Split, column: str, device: torch.device) -> Targets:

@@ -15,22 +15,27 @@ class PastEvents:
         key: of each event in time order, ``[E]``, int64.
         time: of each event, ``[E]``, int64.
         device: where queries come from.
+        known: mask of the events that may be found, ``[E]``; None for all.
     """
 
-    def __init__(self, key: Tensor, time: Tensor, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, key: Tensor, time: Tensor, device: torch.device | str = "cpu", known: Tensor | None = None
+    ) -> None:
         order = torch.argsort(key, stable=True)  # by key; within a key by event id, so by time
         sorted_key, sorted_time = key[order], time[order]
         begins = torch.ones(len(key), dtype=torch.bool, device=key.device)
         begins[1:] = sorted_key[1:] != sorted_key[:-1]
         steps = begins.clone()
         steps[1:] |= sorted_time[1:] != sorted_time[:-1]
-        place = torch.arange(len(key), device=key.device)
+        found = torch.ones_like(begins) if known is None else known[order]
+        place = found.cumsum(0) - found.long()  # in the order of those that may be found
         narrow = torch.int32 if len(key) < 2**31 else torch.int64
-        self._order = order.to(device, narrow)
+        self._order = order[found].to(device, narrow)
+        order = order.to(device)
         self._first, self._end = torch.empty((2, len(key)), dtype=narrow, device=device)
         # Where the key's events begin, and where those of the event's own time do: the past lies between.
-        self._first[self._order] = torch.where(begins, place, 0).cummax(0).values.to(device, narrow)
-        self._end[self._order] = torch.where(steps, place, 0).cummax(0).values.to(device, narrow)
+        self._first[order] = torch.where(begins, place, 0).cummax(0).values.to(device, narrow)
+        self._end[order] = torch.where(steps, place, 0).cummax(0).values.to(device, narrow)
 
     def latest(self, event: Tensor, count: int) -> Tensor:
         """The latest ``count`` events of each event's past, newest first, ``[B, count]``, int64; -1 where there are

@@ -43,6 +43,10 @@ class Targets(Protocol):
     def losses(self, logits: Tensor, event: Tensor) -> Tensor:
         """Loss of each event, ``[B]``, 0 where its label is not known. ``logits`` are ``[B, outputs]``."""
 
+    def answer(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """What the scores say: the class of each event, ``[B]``, or which classes it has, ``[B, C]``, bool; and the
+        probability of each class, ``[B, C]``, float64, in which scores that differ stay apart."""
+
     def rows(self, logits: Tensor, event: Tensor) -> Tensor:
         """What :meth:`summarize` needs, ``[width, B]``."""
 
@@ -136,6 +140,10 @@ class Binary(_OneClass):
         loss = F.binary_cross_entropy_with_logits(logits[:, 0], label.clamp(min=0).to(logits.dtype), reduction="none")
         return torch.where(label >= 0, loss * self.weight[label.clamp(min=0)], 0)
 
+    def answer(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        score = logits[:, 0].double()
+        return (score > 0).long(), torch.stack([-score, score], dim=1).sigmoid()
+
     def rows(self, logits: Tensor, event: Tensor) -> Tensor:
         return logits.T
 
@@ -161,6 +169,9 @@ class Multiclass(_OneClass):
         return F.cross_entropy(
             logits, self.label[event], weight=self.weight.to(logits.dtype), ignore_index=-1, reduction="none"
         )
+
+    def answer(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        return logits.argmax(1), logits.double().softmax(1)
 
     def rows(self, logits: Tensor, event: Tensor) -> Tensor:
         true = logits.gather(1, self.label[event].clamp(min=0)[:, None])
@@ -222,6 +233,9 @@ class Multilabel:
         target = self.marks[event].to(logits.dtype)
         weight = self.weight.to(logits.dtype)
         return F.binary_cross_entropy_with_logits(logits, target, pos_weight=weight, reduction="none").mean(1)
+
+    def answer(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        return logits > 0, logits.double().sigmoid()
 
     def rows(self, logits: Tensor, event: Tensor) -> Tensor:
         return logits.T

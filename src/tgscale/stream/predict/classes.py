@@ -1,0 +1,129 @@
+"""Classes of new events, for a run of such a task: what they are called, the labels that are known, and the answer."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tgscale.data.append import UNTOLD, UNTOLD_CLASSES
+from tgscale.data.following import Rows
+from tgscale.data.stream import EventStream
+from tgscale.errors import ConfigError
+from tgscale.stream.batch import Batch, BatchBuilder
+from tgscale.stream.config import TrainConfig
+from tgscale.stream.engine import StreamEngine
+from tgscale.stream.predict.ranking import Columns, Piece
+from tgscale.stream.predict.request import Request
+from tgscale.stream.predict.walk import Step
+from tgscale.stream.task import label_column
+from tgscale.stream.task.event_class import EventClassTask
+from tgscale.train.metrics import refuse_nan
+
+
+@dataclass(frozen=True)
+class RunClasses:
+    """The classes of a run's events.
+
+    All events of the run count, also those that predictions do not follow: the head has a score for each class.
+
+    Attributes:
+        column: of the labels, ``label`` or ``edge_classes``.
+        names: by number; the source's integers where its classes have no names.
+        unknown: number of the class that says that an event has none, or None.
+    """
+
+    column: str
+    names: tuple[str, ...] | tuple[int, ...]
+    unknown: int | None
+
+    @classmethod
+    def of(cls, config: TrainConfig, stream: EventStream) -> RunClasses:
+        """Those of a run on this stream, whose task is not links.
+
+        Raises:
+            ConfigError: the classes are those of nodes.
+        """
+        column, unknown = label_column(config, stream), config.task.unknown
+        assert column is not None
+        if column == "node_label":
+            raise ConfigError(
+                f"{config.run} was trained for classes of nodes, which do not change with new events: predictions are "
+                "of links (--task link), of classes of events (edge-class) and of the state of sources (node-class "
+                "on labels of events)."
+            )
+        names = stream.classes.get(column)
+        if names:
+            return cls(column, names, unknown)
+        if column == "edge_classes":
+            assert stream.edge_classes is not None
+            return cls(column, tuple(range(stream.edge_classes.shape[1])), unknown)
+        assert stream.label is not None
+        values = tuple(np.unique(stream.label).tolist())
+        return cls(column, values, values.index(unknown) if unknown in values else None)
+
+    @property
+    def answers(self) -> tuple[str, ...] | tuple[int, ...]:
+        """Names of the classes that an event can get, in the order of their scores."""
+        return tuple(name for number, name in enumerate(self.names) if number != self.unknown)  # type: ignore[return-value]
+
+    def numbered(self, stream: EventStream) -> EventStream:
+        """The stream with numbers for labels, and with names for all classes.
+
+        So a class keeps its number where the events that are followed do not have all classes.
+        """
+        label = stream.label
+        if self.column == "label":
+            assert label is not None
+            named = "label" in stream.classes
+            label = np.asarray(label if named else np.searchsorted(np.array(self.names), label), np.int32)
+        return dataclasses.replace(stream, label=label, classes={self.column: tuple(map(str, self.names))})
+
+    def untold(self, rows: Rows) -> dict[str, np.ndarray]:
+        """Labels of rows that bring none."""
+        if self.column == "label":
+            return {"label": np.full(len(rows.src), UNTOLD, np.int32)}
+        return {"edge_classes": np.full((len(rows.src), len(self.names)), UNTOLD_CLASSES, np.uint8)}
+
+
+class Classified:
+    """The classes of each event, scored as an evaluation does."""
+
+    def __init__(self, engine: StreamEngine) -> None:
+        assert isinstance(engine.task, EventClassTask)
+        self._targets, self._seed = engine.task.targets, engine.config.eval.seed
+
+    def pieces(self, step: Step) -> Iterator[Piece]:
+        yield Piece(step, step.low, step.high, 0, self._targets.classes, self._targets.classes)
+
+    def build(self, builder: BatchBuilder, piece: Piece) -> Batch:
+        event = torch.arange(piece.step.start, piece.step.stop, device=builder.time.device)
+        return builder.events(event, 0, self._seed)
+
+    def take(self, piece: Piece, logits: Tensor) -> Columns | None:
+        refuse_nan(logits)
+        found, probability = self._targets.answer(logits)
+        return {"class": found.cpu().numpy(), "probability": probability.cpu().numpy()}
+
+
+def refuse_ranking(request: Request, config: TrainConfig) -> None:
+    """Refuse what is asked about destinations of a run that learned classes.
+
+    Raises:
+        ConfigError: as said.
+    """
+    given = {
+        "--queries": bool(request.queries),
+        "--candidates": request.candidates is not None,
+        "--top-k": request.top_k is not None,
+        "--evaluate": request.evaluate,
+    }
+    if wrong := [name for name, there in given.items() if there]:
+        raise ConfigError(
+            f"{', '.join(wrong)}: {request.run} was trained for task {config.task.name}, which gives each new event "
+            "its classes and ranks no destinations: give --events alone, or a run of task link."
+        )
