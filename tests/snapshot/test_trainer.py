@@ -75,6 +75,18 @@ def test_regression_learns_what_neighbors_tell(make_config):
     assert result["test"]["rmse"] < 0.9 * result["baselines"]["historical average"]["rmse"]
 
 
+def test_each_validation_is_told_in_a_line(make_config, capsys):
+    config = make_config(quiet=False)
+    train_snapshots(config)
+    told = capsys.readouterr().err.splitlines()
+    first = json.loads((config.run / "metrics.jsonl").read_text().splitlines()[0])
+    seconds = first["seconds"] + first["val_seconds"]
+    words = f"loss {first['loss']:.4g}, val RMSE {first['val_rmse']:.4f} (best so far), {seconds:.1f} s"
+    assert f"epoch 1/2: {words}" in told
+    assert [line.partition(":")[0] for line in told[-2:]] == ["final pass over val", "test"]
+    assert not [line for line in told if line.startswith("val:")]
+
+
 def test_links_are_learned(make_config):
     result = train_snapshots(make_config(task="link", train__epochs=15))
     assert result["test"]["mrr"] > result["baselines"]["edgebank"]["mrr"] - 0.02

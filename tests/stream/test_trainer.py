@@ -172,13 +172,32 @@ def test_best_weights_are_kept_with_their_memory(config, monkeypatch):
 
 def test_early_stopping(config, monkeypatch):
     never_better = {"mrr": 0.5, "ap": 0.5, "auc": 0.5, "mrr_new_nodes": None}
-    monkeypatch.setattr(trainer_module, "evaluate_parts", lambda engine, parts, *_: dict.fromkeys(parts, never_better))
+    monkeypatch.setattr(
+        trainer_module, "evaluate_parts", lambda engine, parts, *_, **__: dict.fromkeys(parts, never_better)
+    )
     result = train_stream(replace(config, train__epochs=50, train__patience=3))
     assert result["train"]["epochs"] == 4  # the best one and three without a better one
     assert result["train"]["best_epoch"] == 1
     again = train_stream(load_config(config.run), resume=True)  # nothing is left to train
     assert again["train"]["epochs"] == 4
     assert again["test"] == result["test"]
+
+
+def test_each_validation_is_told_in_a_line(config, capsys):
+    train_stream(replace(config, train__epochs=3, quiet=False))
+    told = capsys.readouterr().err.splitlines()
+    lines = [json.loads(line) for line in (config.run / "metrics.jsonl").read_text().splitlines()]
+    best = 0.0
+    for epoch, line in enumerate(lines, 1):
+        so_far = " (best so far)" if line["val_mrr"] > best else ""
+        best = max(best, line["val_mrr"])
+        seconds = line["seconds"] + line["val_seconds"]
+        words = f"loss {line['loss']:.4g}, val MRR {line['val_mrr']:.4f}{so_far}, {seconds:.1f} s"
+        assert f"epoch {epoch}/3: {words}" in told
+    assert [line.partition(":")[0] for line in told[-2:]] == ["final pass over val", "test"]
+    assert not [line for line in told if line.startswith("val:")]
+    train_stream(replace(config, run=config.run.with_name("quiet"), train__epochs=1, quiet=True))
+    assert capsys.readouterr().err == ""
 
 
 def test_a_run_is_not_overwritten(config):

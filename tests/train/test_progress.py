@@ -80,6 +80,14 @@ def test_a_bar_on_a_terminal(monkeypatch):
     assert "events in" not in text  # no plain lines between the bars
 
 
+def test_passing_progress_leaves_nothing_behind(clock, capsys):
+    with Progress(10, "val", passing=True) as shown:
+        clock.now += 20
+        shown.advance(5)
+        shown.advance(5)
+    assert capsys.readouterr().err.splitlines() == ["val: 50%, 0 events/s, 20 s left"]
+
+
 def test_a_quiet_bar_is_no_bar(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)

@@ -8,8 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from tgscale.cli.console import Output
-
-NAMES = {"mrr": "MRR", "auc": "AUC", "ap": "AP", "f1_micro": "F1-micro", "f1_macro": "F1-macro"}
+from tgscale.train.metric_names import metric_name
 
 
 def print_result(result: dict[str, Any], run: Path) -> None:
@@ -17,14 +16,13 @@ def print_result(result: dict[str, Any], run: Path) -> None:
     data, train = result["data"], result["train"]
     print_metrics("test", result["test"], result["baselines"], result["protocol"], result["model"])
     metric, best = next(iter(result["val"].items()))  # the one that validations are compared by
-    metric = NAMES.get(metric, metric)
     if train["profiled"]:
         print_time(train)
     console = Output(soft_wrap=True, highlight=False)
     console.print(
         f"{data['name']}: {data['events']:,} events, {data['nodes']:,} nodes. Layout {train['layout']}"
         f"{' (emulated)' if train['emulated'] else ''}, {train['iterations']:,} iterations. Best of "
-        f"{train['epochs']:.3g} epochs: {train['best_epoch']:.3g} (val {metric} {best:.4f}). Trained "
+        f"{train['epochs']:.3g} epochs: {train['best_epoch']:.3g} (val {metric_name(metric)} {best:.4f}). Trained "
         f"{train['seconds']:.0f} s at {train['events_per_second']:,.0f} events/s, at most "
         f"{train['peak_memory_bytes'] / 2**20:,.0f} MiB per process."
     )
@@ -58,7 +56,7 @@ def print_snapshot_metrics(
     table = Table(title=f"{split}: {protocol['name']}{against}", title_justify="left")
     table.add_column("")
     for name in metrics:
-        table.add_column(NAMES.get(name, name.replace("_", " ")), justify="right")
+        table.add_column(metric_name(name), justify="right")
     for name, values in {model: metrics, **baselines}.items():
         table.add_row(name, *(_number(values.get(column)) for column in metrics), style="bold" if name == model else "")
     Output().print(table)
@@ -110,7 +108,7 @@ def print_metrics(
     )
     table.add_column("")
     for name in columns:
-        table.add_column(name.replace("mrr_new_nodes", "mrr, new nodes"), justify="right")
+        table.add_column(metric_name(name), justify="right")
     for name, values in {model: metrics, **baselines}.items():
         table.add_row(name, *(_number(values.get(column)) for column in columns), style="bold" if name == model else "")
     Output().print(table)
@@ -123,4 +121,4 @@ def print_metrics(
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+    return "-" if value is None else f"{value:.4f}"

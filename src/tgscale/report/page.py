@@ -9,8 +9,9 @@ from string import Template
 
 from tgscale.report.drawing import Drawing
 from tgscale.report.palette import SERIES, variables
-from tgscale.report.runs import Run, lower_is_better, metric_name
+from tgscale.report.runs import Run
 from tgscale.report.section import Section, Table, amount, duration, number
+from tgscale.train.metric_names import lower_is_better, metric_name
 
 _PAGE = Template("""<!doctype html>
 <html lang="en">

@@ -17,9 +17,6 @@ from tgscale.stream.per_event import TEST_SCORES
 from tgscale.train.run_start import TIMELINE
 from tgscale.train.rundir import METRICS, RESULT, RunDirectory
 
-LOWER_IS_BETTER = ("mae", "rmse", "mse", "mape", "loss", "error", "seconds")
-SHORT_FOR = ("mrr", "ap", "auc", "mae", "rmse", "mse", "ndcg", "f1")
-"""Metrics that are written in capitals."""
 FIRST_METRICS = ("mrr", "f1_micro", "f1", "ndcg", "auc", "ap", "accuracy", "rmse", "mae")
 """Which metric a run is shown by, where its task does not say: the first of these that it has."""
 
@@ -105,20 +102,6 @@ def numbers(values: Any) -> dict[str, float]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def lower_is_better(metric: str) -> bool:
-    """Whether small values of a metric are good."""
-    return any(word in LOWER_IS_BETTER for word in metric.lower().replace("-", "_").split("_"))
-
-
-def metric_name(metric: str) -> str:
-    """A metric as a reader expects it: ``"MRR, new nodes"`` for ``"mrr_new_nodes"``."""
-    first, _, rest = metric.removeprefix("val_").partition("_")
-    first = first.upper() if first in SHORT_FOR else first
-    return (
-        f"{first}, {rest.replace('_', ' ')}" if first == "MRR" and rest else " ".join([first, *rest.split("_")]).strip()
-    )
 
 
 def read_runs(paths: Iterable[Path]) -> list[Run]:

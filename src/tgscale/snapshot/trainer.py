@@ -34,9 +34,10 @@ from tgscale.train.environment import (
 )
 from tgscale.train.interrupt import Interrupt
 from tgscale.train.loggers import check_loggers, start_loggers
-from tgscale.train.progress import Progress
+from tgscale.train.progress import Progress, tell_validation
 from tgscale.train.run_start import (
     BEST,
+    FINAL_LABELS,
     STEPS,
     TIMELINE,
     began_before,
@@ -143,11 +144,19 @@ def evaluate_snapshots(
     }
 
 
-def evaluate_part(engine: SnapshotEngine, part: str, quiet: bool, ranks: Ranks | None = None) -> Metrics:
-    """Metrics of a part, the same on all ranks."""
+def evaluate_part(
+    engine: SnapshotEngine,
+    part: str,
+    quiet: bool,
+    ranks: Ranks | None = None,
+    label: str | None = None,
+    passing: bool = False,
+) -> Metrics:
+    """Metrics of a part, the same on all ranks; ``label`` and ``passing`` are of the progress."""
     ranks = ranks or Ranks()
     steps = len(getattr(engine.parts, part))
-    with Progress(steps, part, quiet=quiet or not ranks.is_first, unit="snapshots") as progress:
+    quiet = quiet or not ranks.is_first
+    with Progress(steps, label or part, quiet, unit="snapshots", passing=passing) as progress:
         return engine.evaluate(part, progress, ranks)
 
 
@@ -206,7 +215,8 @@ class _Trainer:
         groups, epochs = len(self.engine.groups), self.config.train.epochs
         later = None if self.told else groups * (epochs - loop.epoch - 1)
         self.told = True
-        with Progress(groups, f"epoch {loop.epoch + 1}/{epochs}", quiet, unit="groups", later=later) as progress:
+        label = f"epoch {loop.epoch + 1}/{epochs}"
+        with Progress(groups, label, quiet, unit="groups", later=later) as progress:
             while not loop.ended:
                 every = self.config.checkpoint_every or len(loop.plan)
                 until = min(every - loop.iteration % every, len(loop.plan) - loop.at)
@@ -217,19 +227,20 @@ class _Trainer:
                     if loop.iteration:
                         self._save()
                     self.interrupt.obey()
-        self._validate()
+        self._validate(label)
         self._save()
 
-    def _validate(self) -> None:
+    def _validate(self, label: str) -> None:
         shown, seconds = self.loop.end_epoch(), self.seconds[-1]
         if not math.isfinite(shown["loss"]):
             raise self._diverged(f"the loss is {shown['loss']}")
         began = time.perf_counter()
         with self.trace.span("validation", "run"):
             try:
-                val = evaluate_part(self.engine, "val", True, self.ranks)
+                val = evaluate_part(self.engine, "val", self.config.quiet, self.ranks, passing=True)
             except DivergedError as error:
                 raise self._diverged("a score of validation is NaN") from error
+        val_seconds = time.perf_counter() - began
         value, sign = val[self.engine.task.metric], 1 if self.engine.task.better == "higher" else -1
         assert value is not None
         if not math.isfinite(value):
@@ -245,9 +256,11 @@ class _Trainer:
             "epoch": self.loop.epoch,
             **shown,
             "seconds": seconds,
-            "val_seconds": time.perf_counter() - began,
+            "val_seconds": val_seconds,
             **{f"val_{name}": each for name, each in val.items()},
         }
+        if self.ranks.is_first and not self.config.quiet:
+            tell_validation(label, shown["loss"], self.engine.task.metric, value, better, seconds + val_seconds)
         with self.ranks.together():
             if self.run:
                 self.run.log("epoch", **line)
@@ -300,7 +313,9 @@ class _Trainer:
             if ranks.is_first:
                 engine.modules.load_state_dict(load_best(config.run)["modules"])
         ranks.broadcast(list(engine.modules.state_dict().values()))
-        metrics = {part: evaluate_part(engine, part, config.quiet, ranks) for part in ("val", "test")}
+        metrics = {
+            part: evaluate_part(engine, part, config.quiet, ranks, label) for part, label in FINAL_LABELS.items()
+        }
         timeline = self.recorder.gather(f"device {ranks.rank}")
         processes = ranks.gather_objects(self._process())
         result = ranks.broadcast_object(self._result(metrics, processes) if self.run else None)

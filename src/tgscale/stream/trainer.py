@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,10 @@ from tgscale.train.environment import (
 )
 from tgscale.train.interrupt import Interrupt
 from tgscale.train.loggers import check_loggers, start_loggers
-from tgscale.train.progress import Progress
+from tgscale.train.progress import Progress, tell_validation
 from tgscale.train.run_start import (
     BEST,
+    FINAL_LABELS,
     STEPS,
     TIMELINE,
     began_before,
@@ -206,15 +208,18 @@ def evaluate_parts(
     quiet: bool,
     ranks: Ranks | None = None,
     kept: dict[str, Scored] | None = None,
+    labels: Mapping[str, str] | None = None,
+    passing: bool = False,
 ) -> dict[str, dict[str, float | None]]:
     """Walk through the parts in order, memory going on from one to the next; metrics of each, the same on all ranks.
 
-    ``kept`` takes the scores of each part.
+    ``kept`` takes the scores of each part; ``labels`` are what progress calls parts, where not by their names;
+    ``passing`` progress leaves nothing behind.
     """
     ranks, results = ranks or Ranks(), {}
     for part in parts:
         start, stop = engine.split.range(part)
-        with Progress(stop - start, part, quiet=quiet) as progress:
+        with Progress(stop - start, (labels or {}).get(part, part), quiet=quiet, passing=passing) as progress:
             scores = engine.evaluate(part, progress, ranks)
         if kept is not None:
             kept[part] = scores
@@ -328,7 +333,8 @@ class _Trainer:
             sum(self.schedule.events(t) for t in range(last + 1, self.schedule.iterations)) if not self.told else None
         )
         self.told = True
-        with Progress(events, self._label(events), quiet=quiet, later=later) as progress:
+        label = self._label(events)
+        with Progress(events, label, quiet=quiet, later=later) as progress:
             every = self.config.checkpoint_every or last + 1
             for stop in [*range(first - first % every + every, last + 1, every), last + 1]:
                 self._train(stop, progress)
@@ -336,7 +342,7 @@ class _Trainer:
                     if self.loop.iteration:
                         self._save()
                     self.interrupt.obey()
-        self._validate()
+        self._validate(label)
         self._save()
 
     def _label(self, events: int) -> str:
@@ -353,28 +359,31 @@ class _Trainer:
         self.seconds[-1] += seconds
         self.own_seconds += seconds
 
-    def _validate(self) -> None:
-        loss, seconds = self.loop.mean_loss(), self.seconds[-1]
+    def _validate(self, label: str) -> None:
+        loss, seconds, quiet = self.loop.mean_loss(), self.seconds[-1], self.config.quiet or not self.ranks.is_first
         self._take_memory()
         memory = self.engine.memory.state_dict()
         began = time.perf_counter()
         with self.trace.span("validation", "run"):
-            val = evaluate_parts(self.engine, ("val",), self.config.quiet or not self.ranks.is_first, self.ranks)["val"]
+            val = evaluate_parts(self.engine, ("val",), quiet, self.ranks, passing=True)["val"]
+        val_seconds = time.perf_counter() - began
         self.validations += 1
-        metric = val[self.engine.task.metric]
-        assert metric is not None
-        better = metric > self.best_metric
+        value = val[self.engine.task.metric]
+        assert value is not None
+        better = value > self.best_metric
         if better:
-            self.best_metric, self.best_epoch, self.best_validation = metric, self.epochs_done, self.validations
+            self.best_metric, self.best_epoch, self.best_validation = value, self.epochs_done, self.validations
         line = {
             "iteration": self.loop.iteration,
             "epoch": self.epochs_done,
             "loss": loss,
             "seconds": seconds,
             "events_per_second": self.events / sum(self.seconds),
-            "val_seconds": time.perf_counter() - began,
-            **{f"val_{name}": value for name, value in val.items()},
+            "val_seconds": val_seconds,
+            **{f"val_{name}": each for name, each in val.items()},
         }
+        if not quiet:
+            tell_validation(label, loss, self.engine.task.metric, value, better, seconds + val_seconds)
         with self.ranks.together():
             if self.run:
                 self.run.log("epoch", **line)
@@ -438,7 +447,8 @@ class _Trainer:
                 restore_best(engine, self._load_best())
         ranks.broadcast([*engine.model.state_dict().values(), *vars(engine.memory.state).values()])
         kept: dict[str, Scored] = {}
-        metrics = evaluate_parts(engine, ("val", "test"), config.quiet or not ranks.is_first, ranks, kept)
+        quiet = config.quiet or not ranks.is_first
+        metrics = evaluate_parts(engine, ("val", "test"), quiet, ranks, kept, FINAL_LABELS)
         name = "emulated trainers" if config.emulate else f"trainer {ranks.rank}"
         timeline = self.recorder.gather(name, daemon_traces(self.loop.memories))
         processes = ranks.gather_objects(self._process())

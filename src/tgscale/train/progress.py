@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from tgscale.train.metric_names import metric_name
+
 LINE_EVERY = 10.0
 """Seconds between two plain lines."""
 
@@ -30,16 +32,23 @@ class Progress:
         unit: what is counted.
         later: how many units later passes have; once the rate is known a line says how long all will take together.
             None says nothing.
+        passing: leave nothing behind at the end, as what came of it is told in another way.
     """
 
     def __init__(
-        self, total: int, label: str, quiet: bool = False, unit: str = "events", later: int | None = None
+        self,
+        total: int,
+        label: str,
+        quiet: bool = False,
+        unit: str = "events",
+        later: int | None = None,
+        passing: bool = False,
     ) -> None:
         self.total, self.label, self.done, self.unit = total, label, 0, unit
         self._before = 0
         self._later = later
         self._values: dict[str, float] = {}
-        self._quiet = quiet
+        self._quiet, self._passing = quiet, passing
         self._bar: Bar | None = None
 
     def __enter__(self) -> Progress:
@@ -52,6 +61,7 @@ class Progress:
                 TimeRemainingColumn(elapsed_when_finished=True),
                 console=Console(stderr=True),
                 refresh_per_second=4,
+                transient=self._passing,
             )
             self._task = self._bar.add_task(self.label, total=self.total, detail="")
             self._bar.start()
@@ -91,7 +101,7 @@ class Progress:
     ) -> None:
         if self._bar:
             self._bar.stop()
-        elif not self._quiet and kind is None:
+        elif not (self._quiet or self._passing) and kind is None:
             seconds = time.perf_counter() - self._began
             print(f"{self.label}: {self.done:,} {self.unit} in {seconds:.1f} s, {self._detail()}", file=sys.stderr)
 
@@ -103,6 +113,20 @@ class Progress:
     def _detail(self) -> str:
         values = [f"{name} {value:.4g}" for name, value in self._values.items()]
         return ", ".join([f"{self.rate:,.0f} {self.unit}/s", *values])
+
+
+def tell_validation(label: str, loss: float, metric: str, value: float, best: bool, seconds: float) -> None:
+    """Print what an epoch came to: the loss of training, and the metric that validations are compared by.
+
+    Args:
+        label: as of the epoch's progress.
+        loss, metric, value: as in ``metrics.jsonl``.
+        best: whether no validation before was better.
+        seconds: of the epoch, validation included.
+    """
+    so_far = " (best so far)" if best else ""
+    words = f"loss {loss:.4g}, val {metric_name(metric)} {value:.4f}{so_far}, {seconds:.1f} s"
+    print(f"{label}: {words}", file=sys.stderr)
 
 
 def duration(seconds: float) -> str:

@@ -14,6 +14,8 @@ from tgscale.train.distributed import Ranks
 from tgscale.train.rundir import CONFIG, RunDirectory
 
 STEPS, BEST, TIMELINE = "steps", "best", "timeline.json"
+FINAL_LABELS = {"val": "final pass over val", "test": "test"}
+"""What the walks after training are called; the parts were walked through before, by weights that were not the best."""
 
 Config = TypeVar("Config")
 

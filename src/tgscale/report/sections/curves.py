@@ -8,8 +8,9 @@ from typing import Any
 from tgscale.report.drawing import Drawing
 from tgscale.report.lines import Line, lines_figure
 from tgscale.report.palette import series
-from tgscale.report.runs import Run, lower_is_better, metric_name, numbers
+from tgscale.report.runs import Run, numbers
 from tgscale.report.section import Section
+from tgscale.train.metric_names import lower_is_better, metric_name
 
 MOST_METRICS = 3
 

@@ -8,8 +8,9 @@ from tgscale.report.bars import Bar, bars_figure
 from tgscale.report.drawing import Drawing
 from tgscale.report.palette import OTHER, QUIET, SERIES
 from tgscale.report.published import Published, published
-from tgscale.report.runs import Run, lower_is_better, metric_name, numbers
+from tgscale.report.runs import Run, numbers
 from tgscale.report.section import Section, Table, number
+from tgscale.train.metric_names import lower_is_better, metric_name
 
 RULES_SHOWN, PUBLISHED_SHOWN = 4, 6
 
