@@ -53,7 +53,7 @@ def result_of(run):
 def test_from_data_to_a_trained_and_evaluated_model(tgscale, slides, tmp_path):
     code, printed = tgscale("train", "--data", slides, "--run", "r", "--model", "gclstm", *QUICK)
     assert code == 0
-    for part in ("gclstm", "persistence", "historical average", "rmse", "slides: 30 snapshots", "r/result.json"):
+    for part in ("gclstm", "persistence", "historical average", "RMSE", "slides: 30 snapshots", "r/result.json"):
         assert part in printed
     result = result_of(tmp_path / "r")
     code, printed = tgscale("evaluate", "r", "--json")

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 
 import pytest
 
@@ -28,6 +29,8 @@ def test_train_prints_a_table_and_where_everything_lies(monkeypatch, data, capsy
         assert word in out
     result = json.loads((tmp_path / "runs" / "a" / "result.json").read_text())
     assert f"{result['test']['mrr']:.4f}" in out
+    assert result["metric"] == "mrr"
+    assert re.search(r"^test MRR (above|below) the best rule \(\w+\) by 0", out, re.M)
 
 
 @pytest.mark.parametrize("words", [["--model", "jodie"], ["--model=jodie"], ["--model.name", "jodie"]])
@@ -67,6 +70,17 @@ def test_evaluate_prints_json(monkeypatch, data, capsys):
     assert [protocol[key] for key in ("name", "draw", "batch_size", "seed")] == ["ap-dyglib", "historical", 30, 4]
     assert run_here(monkeypatch, "evaluate", "a", "--protocol", "tgb", "--negatives-per-event", "12", "--quiet") == 0
     assert "hits@10" in capsys.readouterr().out
+
+
+def test_evaluate_leaves_the_own_destination_out_by_a_flag(monkeypatch, data, capsys):
+    run_here(monkeypatch, "train", "--data", data, "--run", "a", "--quiet", *SMALL)
+    assert run_here(monkeypatch, "evaluate", "a", "--quiet") == 0
+    assert "caps the MRR; --exclude-own leaves it out." in capsys.readouterr().out
+    for words, expected in (([], False), (["--exclude-own"], True), (["--no-exclude-own"], False)):
+        assert run_here(monkeypatch, "evaluate", "a", *words, "--json") == 0
+        assert json.loads(capsys.readouterr().out)["protocol"]["exclude_own"] == expected
+    assert run_here(monkeypatch, "evaluate", "a", "--exclude-own", "--no-exclude-own") == 2
+    assert "give one of them" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -39,8 +39,10 @@ class EvaluateCommand:
     """As the protocol says unless given."""
     population: Literal["destinations", "all", "range"] | None = None
     """Where random negatives come from, unless the protocol says."""
-    exclude_own: bool | None = None
+    exclude_own: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Never draw an event's own destination as its negative. As in training unless given."""
+    no_exclude_own: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """An event's own destination may be among its negatives, even if it was not in training."""
     batch_size: int | None = None
     """Events per batch. As in training unless given."""
     seed: int | None = None
@@ -60,18 +62,29 @@ def main(argv: list[str]) -> None:
         _evaluate_snapshots(command)
         return
     quiet = command.quiet or command.json
-    options = {name: getattr(command, name) for name in EVAL_OPTIONS}
+    options = _eval_options(command)
     result = evaluate(command.run, command.split, command.protocol, command.device, quiet, **options)
     if command.json:
         print(json.dumps(plain(result), indent=1, allow_nan=False))
     else:
         model = RunDirectory.read_config(command.run)["model"].get("name", "tgn")
-        print_metrics(result["split"], result["metrics"], result["baselines"], result["protocol"], model)
+        print_metrics(
+            result["split"], result["metrics"], result["baselines"], result["protocol"], model, "--exclude-own"
+        )
+
+
+def _eval_options(command: EvaluateCommand) -> dict[str, Any]:
+    """Options of the protocol; None is as in training."""
+    if command.exclude_own and command.no_exclude_own:
+        raise ConfigError("--exclude-own and --no-exclude-own are opposites: give one of them.")
+    options = {name: getattr(command, name) for name in EVAL_OPTIONS}
+    options["exclude_own"] = True if command.exclude_own else False if command.no_exclude_own else None
+    return options
 
 
 def _evaluate_snapshots(command: EvaluateCommand) -> None:
-    for name in ("protocol", *EVAL_OPTIONS):
-        if getattr(command, name) is not None:
+    for name, value in {"protocol": command.protocol, **_eval_options(command)}.items():
+        if value is not None:
             flag = name.replace("_", "-")
             raise ConfigError(f"--{flag} is for event streams, and this run is on snapshots: leave it out.")
     quiet = command.quiet or command.json

@@ -8,6 +8,8 @@ from typing import Any
 from rich.table import Table
 
 from tgscale.cli.console import Output
+from tgscale.cli.verdict import verdict
+from tgscale.stream.protocol import PROTOCOLS
 from tgscale.train.metric_names import metric_name
 
 
@@ -15,14 +17,14 @@ def print_result(result: dict[str, Any], run: Path) -> None:
     """The result of a run beside the rules, and where everything lies."""
     data, train = result["data"], result["train"]
     print_metrics("test", result["test"], result["baselines"], result["protocol"], result["model"])
-    metric, best = next(iter(result["val"].items()))  # the one that validations are compared by
+    _print_verdict(result)
     if train["profiled"]:
         print_time(train)
     console = Output(soft_wrap=True, highlight=False)
     console.print(
         f"{data['name']}: {data['events']:,} events, {data['nodes']:,} nodes. Layout {train['layout']}"
         f"{' (emulated)' if train['emulated'] else ''}, {train['iterations']:,} iterations. Best of "
-        f"{train['epochs']:.3g} epochs: {train['best_epoch']:.3g} (val {metric_name(metric)} {best:.4f}). Trained "
+        f"{train['epochs']:.3g} epochs: {train['best_epoch']:.3g} ({_best(result)}). Trained "
         f"{train['seconds']:.0f} s at {train['events_per_second']:,.0f} events/s, at most "
         f"{train['peak_memory_bytes'] / 2**20:,.0f} MiB per process."
     )
@@ -33,6 +35,7 @@ def print_snapshot_result(result: dict[str, Any], run: Path) -> None:
     """The result of a run on snapshots beside the rules, and where everything lies."""
     data, train = result["data"], result["train"]
     print_snapshot_metrics("test", result["model"], result["test"], result["baselines"], result["protocol"])
+    _print_verdict(result)
     if train["profiled"]:
         print_time(train | {"processes": [train["processes"][0] | {"seconds": train["seconds"]}]})
     devices = f", {train['ranks']} devices, {train['partition']}" if train["ranks"] > 1 else ""
@@ -40,12 +43,23 @@ def print_snapshot_result(result: dict[str, Any], run: Path) -> None:
     console.print(
         f"{data['name']}: {data['snapshots']:,} snapshots of {data['nodes']:,} nodes, {data['edges']:,} edges; "
         f"{result['task']}{devices}. {train['groups']:,} groups, {train['iterations']:,} steps. Best of "
-        f"{train['epochs']} epochs: {train['best_epoch']}. Trained {train['seconds']:.1f} s, at most "
+        f"{train['epochs']} epochs: {train['best_epoch']} ({_best(result)}). Trained {train['seconds']:.1f} s, at most "
         f"{train['peak_memory_bytes'] / 2**20:,.0f} MiB per process. Executor: {train['executor']}."
     )
     for note in train["notes"]:
         console.print(f"note: {note}")
     _print_files(console, run, train["profiled"])
+
+
+def _best(result: dict[str, Any]) -> str:
+    """The best validation, by the metric that validations are compared by."""
+    metric = result.get("metric") or next(iter(result["val"]))
+    return f"val {metric_name(metric)} {_number(result['val'][metric])}"
+
+
+def _print_verdict(result: dict[str, Any]) -> None:
+    if line := verdict(result):
+        Output(soft_wrap=True, highlight=False).print(line)
 
 
 def print_snapshot_metrics(
@@ -95,17 +109,17 @@ def print_metrics(
     baselines: dict[str, dict[str, Any]],
     protocol: dict[str, Any],
     model: str = "tgn",
+    exclude_own: str = "--eval.exclude-own",
 ) -> None:
-    """Metrics of the model and of the rules on the same negatives, or the same labels."""
+    """Metrics of the model and of the rules on the same negatives, or the same labels.
+
+    ``exclude_own`` is what the command calls the option that a note may point to.
+    """
     if "negatives" not in protocol:
         print_snapshot_metrics(split, model, metrics, baselines, protocol)
         return
     columns: list[str] = [name for name in ("mrr", "mrr_new_nodes", "hits@10", "ap", "auc") if name in metrics]
-    draw = "" if protocol.get("draw", "random") == "random" else f" {protocol['draw']}"
-    table = Table(
-        title=f"{split}: {protocol['name']}, {protocol['negatives']}{draw} negatives from {protocol['population']}",
-        title_justify="left",
-    )
+    table = Table(title=f"{split}: {_asked(protocol)}", title_justify="left")
     table.add_column("")
     for name in columns:
         table.add_column(metric_name(name), justify="right")
@@ -116,8 +130,17 @@ def print_metrics(
     if size is not None and not protocol["exclude_own"] and size < 10 * protocol["negatives"]:
         print(
             f"note: {protocol['negatives']} negatives from {protocol['population_size']} nodes often hit the true "
-            "destination, which counts as a tie and caps the MRR; --eval.exclude-own leaves it out."
+            f"destination, which counts as a tie and caps the MRR; {exclude_own} leaves it out."
         )
+
+
+def _asked(protocol: dict[str, Any]) -> str:
+    """What a link prediction was asked, in words."""
+    name, count = protocol["name"], protocol["negatives"]
+    draw = "" if protocol.get("draw", "random") == "random" else f" {protocol['draw']}"
+    against = f"{count:,}{draw} negatives from {protocol['population']}"
+    other = name.startswith("mrr49") and count != PROTOCOLS[name].negatives  # its name says how many, and was overruled
+    return f"{name}, but with {against}" if other else f"{name}, {against}"
 
 
 def _number(value: float | None) -> str:

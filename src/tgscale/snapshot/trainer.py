@@ -356,6 +356,7 @@ class _Trainer:
             },
             "split": {name: [part.start, part.stop] for name, part in engine.parts._asdict().items()},
             "protocol": engine.task.describe(),
+            "metric": engine.task.metric,
             "val": metrics["val"],
             "test": metrics["test"],
             "baselines": engine.baselines("test"),

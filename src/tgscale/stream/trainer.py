@@ -488,6 +488,7 @@ class _Trainer:
             "data": {"name": stream.name, "events": stream.num_events, "nodes": stream.num_nodes},
             "split": {**vars(engine.split), "by": "source" if stream.source_split else "time"},
             "protocol": describe_protocol(engine),
+            "metric": engine.task.metric,
             "val": metrics["val"],
             "test": metrics["test"],
             "baselines": {name: scores.summary(new) for name, scores in rules.items()},

@@ -1,0 +1,29 @@
+"""What a result comes to, in a line: whether the model is above the best rule, which needs no training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tgscale.train.metric_names import lower_is_better, metric_name
+
+WHAT_TO_DO = "docs/troubleshooting.md#the-model-is-no-better-than-a-rule"
+
+
+def verdict(result: dict[str, Any]) -> str | None:
+    """The line; None where there is nothing to compare.
+
+    Args:
+        result: of a run, as in ``result.json``; without ``metric``, as earlier versions wrote it, the first one counts.
+    """
+    metric = result.get("metric") or next(iter(result["val"]))
+    own = result["test"].get(metric)
+    rules = {name: values[metric] for name, values in result["baselines"].items() if values.get(metric) is not None}
+    if own is None or not rules:
+        return None
+    sign = -1 if lower_is_better(metric) else 1
+    best = max(rules, key=lambda name: sign * rules[name])
+    apart, wins = own - rules[best], sign * own > sign * rules[best]
+    side = "equal to" if not apart else "above" if apart > 0 else "below"
+    words = f"test {metric_name(metric)} {side} the best rule ({best})" + (f" by {abs(apart):.4f}" if apart else "")
+    way = " (lower is better)" if sign < 0 else ""
+    return f"{words}{way}" + ("" if wins else f": {WHAT_TO_DO}")
