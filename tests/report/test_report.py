@@ -11,6 +11,7 @@ from tgscale.errors import RunError
 from tgscale.report.palette import THEMES
 from tgscale.report.report import make_report
 from tgscale.report.runs import read_runs
+from tgscale.report.sections.curves import kept_of
 from tgscale.report.sections.degree import bins_of
 
 
@@ -148,8 +149,56 @@ def test_a_run_with_a_config_alone_has_a_report(tmp_path, make_run):
     run = make_run(tmp_path / "run", None)
     (run / "metrics.jsonl").unlink()
     page = Page(make_report([run]).html())
-    assert any("has no validation yet" in word for word in page.words)
-    assert any("has no timeline.json: train with --profile" in word for word in page.words)
+    at = page.words.index("What is not shown, and why", page.words.index("Options"))
+    assert any(word.startswith("Learning curves: run has no validation yet") for word in page.words[at:])
+    assert any("has no timeline.json: train with --profile" in word for word in page.words[at:])
+    assert {"curves", "timeline"}.isdisjoint(page.ids)  # sections of which nothing is there
+
+
+def write_result(run, **changes):
+    file = run / "result.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    return run
+
+
+def test_figures_of_the_best_run_say_whose_they_are(runs):
+    page = Page(make_report(runs[:2]).html())
+    assert "Of the best run, b:" in page.words
+    assert page.words[page.words.index("Of the best run, b:") + 1] == "0.7000"
+    assert not any("best run" in word for word in Page(make_report(runs[:1]).html()).words)
+
+
+def test_negatives_are_named_where_there_are_any(tmp_path, make_run, make_snapshot_run):
+    link, values = make_run(tmp_path / "link"), make_snapshot_run(tmp_path / "values")
+    for paths, words in (
+        ([link], "the same events and negatives."),
+        ([values], "the same labels."),
+        ([link, values], "the same events and negatives, or labels."),
+    ):
+        assert make_report(paths).sections[0].lead.endswith(words)
+
+
+def test_the_ring_is_where_the_weights_were_kept(tmp_path, make_run):
+    run = make_run(tmp_path / "run", scores=False)
+    lines = [{"kind": "epoch", "epoch": e, "loss": 1.0, "val_mrr": mrr} for e, mrr in ((1, 0.2), (2, 0.6), (3, 0.4))]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (read,) = read_runs([run])
+    assert kept_of(read) == 2  # as the result says: best_epoch is 3
+    (run / "result.json").unlink()
+    (read,) = read_runs([run])
+    assert kept_of(read) == 1
+    read.lines = [{"epoch": e, "val_rmse": rmse} for e, rmse in ((1, 0.9), (2, 0.5), (3, 0.5))]
+    assert kept_of(read) == 1
+    read.lines = []
+    assert kept_of(read) is None
+
+
+def test_bars_that_are_left_out_are_counted(tmp_path, make_run):
+    run = make_run(tmp_path / "run", data="mine")
+    rules = {f"rule{at}": {"mrr": at / 10} for at in range(7)}
+    (drawing, *_) = make_report([write_result(run, baselines=rules)]).sections[0].drawings
+    assert drawing.note.startswith("And 3 more rules in the table; 49 negatives")
+    assert "more" not in make_report([write_result(run, baselines={})]).sections[0].drawings[0].note
 
 
 def test_runs_of_one_name_are_told_apart(tmp_path, make_run):
@@ -234,8 +283,8 @@ def test_runs_that_were_asked_different_things_are_not_compared(tmp_path, make_r
     assert [[row[0][:2] for row in table.rows if "(" in row[0]] for table in ours] == [["a ", "c "], ["b "]]
     assert "0.1230" in str(ours[1].rows)
     assert "0.1230" not in str(ours[0].rows)
-    assert "best:" not in report.html()
-    assert "best:" in make_report([runs[0], runs[2]]).html()
+    assert "Of the best run" not in report.html()
+    assert "Of the best run" in make_report([runs[0], runs[2]]).html()
     assert len(report.figures()["result"]) == 2
 
 

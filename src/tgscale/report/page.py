@@ -27,7 +27,7 @@ _PAGE = Template("""<!doctype html>
 <body>
 <header><h1>$title</h1>
 $runs
-<div class="tiles">$tiles</div></header>
+$of<div class="tiles">$tiles</div></header>
 <nav aria-label="sections"><div>$links</div></nav>
 <main>
 $sections
@@ -49,18 +49,22 @@ def render(runs: Sequence[Run], sections: Sequence[Section]) -> str:
         runs: that it is about.
         sections: in order; those without anything are left out.
     """
-    sections = [section for section in sections if not section.empty]
+    shown = [section for section in sections if not section.empty]
+    if any(section.missing for section in sections):
+        shown.append(_not_shown(sections))
     light, dark = variables(dark=False), variables(dark=True)
     css = f":root {{ {light} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
     css += resources.files("tgscale.report").joinpath("page.css").read_text(encoding="utf-8")
     title = f"{runs[0].name}" if len(runs) == 1 else f"{len(runs)} runs compared"
+    best = best_of(runs)
     return _PAGE.substitute(
         title=escape(title),
         css=css,
         runs=_runs(runs),
-        tiles="".join(_tiles(runs)),
-        links=" ".join(f'<a href="#{section.name}">{escape(section.title)}</a>' for section in sections),
-        sections="\n".join(_section(section) for section in sections),
+        of=f'<p class="quiet">Of the best run, {escape(best.name)}:</p>' if best and len(runs) > 1 else "",
+        tiles="".join(_tiles(best)),
+        links=" ".join(f'<a href="#{section.name}">{escape(section.title)}</a>' for section in shown),
+        sections="\n".join(_section(section) for section in shown),
     )
 
 
@@ -73,17 +77,20 @@ def _runs(runs: Sequence[Run]) -> str:
     return f'<ul class="runs">{"".join(items)}</ul>'
 
 
-def _tiles(runs: Sequence[Run]) -> list[str]:
+def _not_shown(sections: Sequence[Section]) -> Section:
+    """All that the runs do not hold, in one place."""
+    last = Section("missing", "What is not shown, and why")
+    for section in sections:
+        last.notes += [f"{section.title}: {text}" for text in section.missing]
+    return last
+
+
+def _tiles(run: Run | None) -> list[str]:
     """The few figures that most look for first: of a run alone, or of the best of several on the same data."""
-    run = best_of(runs)
     if run is None:
         return []
     metric = str(run.metric)
-    tiles = [
-        _tile(
-            number(run.test[metric]), f"test {metric_name(metric)}" + ("" if len(runs) == 1 else f", best: {run.name}")
-        )
-    ]
+    tiles = [_tile(number(run.test[metric]), f"test {metric_name(metric)}")]
     train = run.train
     if "seconds" in train:
         tiles.append(_tile(duration(train["seconds"]), f"training, {train.get('epochs', '?'):.3g} epochs"))
@@ -115,8 +122,8 @@ def _section(section: Section) -> str:
     lead = f"<p>{escape(section.lead)}</p>" if section.lead else ""
     items = "".join([*map(_drawing, section.drawings), *map(_table, section.tables)])
     grid = f'<div class="grid">{items}</div>' if items else ""
-    missing = "".join(f'<p class="note">{escape(text)}</p>' for text in section.missing)
-    return f'<section id="{section.name}"><h2>{escape(section.title)}</h2>{lead}{grid}{missing}</section>'
+    notes = "".join(f'<p class="note">{escape(text)}</p>' for text in section.notes)
+    return f'<section id="{section.name}"><h2>{escape(section.title)}</h2>{lead}{grid}{notes}</section>'
 
 
 def _drawing(drawing: Drawing) -> str:

@@ -33,8 +33,16 @@ class Report:
              "finished": run.finished, "metric": run.metric, "test": run.test}
             for run in self.runs
         ]  # fmt: skip
+        notes = {section.name: section.notes for section in self.sections if section.notes}
         missing = {section.name: section.missing for section in self.sections if section.missing}
-        return plain({"runs": runs, **{s.name: s.figures for s in self.sections if s.figures}, "missing": missing})
+        return plain(
+            {
+                "runs": runs,
+                **{s.name: s.figures for s in self.sections if s.figures},
+                "notes": notes,
+                "missing": missing,
+            }
+        )
 
     def save(self, file: Path) -> None:
         """Write the page, all at once."""

@@ -36,7 +36,8 @@ class Section:
         title: heading.
         lead: a sentence or two below it.
         drawings, tables: shown in this order.
-        missing: what the runs do not hold, and how it comes to be there.
+        notes: below them, about what is shown.
+        missing: what the runs do not hold, and how it comes to be there; said at the end of the page.
         figures: plain values that say the same in numbers.
     """
 
@@ -45,12 +46,13 @@ class Section:
     lead: str = ""
     drawings: list[Drawing] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
 
     @property
     def empty(self) -> bool:
-        return not (self.drawings or self.tables or self.missing)
+        return not (self.drawings or self.tables or self.notes)
 
 
 def number(value: float | None, digits: int = 4) -> str:

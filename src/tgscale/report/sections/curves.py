@@ -17,7 +17,8 @@ MOST_METRICS = 3
 
 def curves(runs: Sequence[Run]) -> Section:
     """A drawing for the main metric, the loss, and what else is worth one."""
-    section = Section("curves", "Learning curves", "After each validation; the ring marks the best one.")
+    lead = "After each validation; the ring marks the one whose weights were kept, as its metric was the best."
+    section = Section("curves", "Learning curves", lead)
     for run in runs:
         if not run.lines:
             section.missing.append(f"{run.name} has no validation yet.")
@@ -50,18 +51,27 @@ def _metrics(runs: Sequence[Run]) -> list[str]:
 def _draw(section: Section, shown: list[Run], runs: Sequence[Run], metric: str, axis: str, words: str) -> None:
     lines = []
     for run in shown:
-        points = [(n[axis], n[metric]) for line in run.lines if axis in (n := numbers(line)) and metric in n]
-        if points:
-            style = series(list(runs).index(run))
-            lines.append(Line(run.name, [x for x, _ in points], [y for _, y in points], style, _best(points, metric)))
+        found = {
+            at: (n[axis], n[metric])
+            for at, line in enumerate(run.lines)
+            if axis in (n := numbers(line)) and metric in n
+        }
+        if found:
+            style, best = series(list(runs).index(run)), kept_of(run)
+            ring = list(found).index(best) if best in found else None
+            lines.append(Line(run.name, [x for x, _ in found.values()], [y for _, y in found.values()], style, ring))
     if lines:
         title = "training loss" if metric == "loss" else f"validation {metric_name(metric)}"
         over = "" if axis == "epoch" else ", by iterations"
         section.drawings.append(Drawing(f"curves-{metric}-{axis}", title + over, lines_figure(lines, words)))
 
 
-def _best(points: list[tuple[float, float]], metric: str) -> int | None:
-    if metric == "loss":
-        return None
-    values = [y for _, y in points]
-    return values.index(min(values) if lower_is_better(metric) else max(values))
+def kept_of(run: Run) -> int | None:
+    """Which of a run's lines has the weights that were kept: the best by the metric that validations are compared by,
+    as the result says, or so far."""
+    epochs = [line.get("epoch") for line in run.lines]
+    if run.train.get("best_epoch") in epochs:
+        return epochs.index(run.train["best_epoch"])
+    values = {at: n for at, line in enumerate(run.lines) if (n := numbers(line).get(f"val_{run.metric}")) is not None}
+    sign = -1 if lower_is_better(str(run.metric)) else 1
+    return max(values, key=lambda at: sign * values[at], default=None)

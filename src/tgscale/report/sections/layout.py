@@ -94,7 +94,7 @@ def _devices(section: Section, runs: list[Run]) -> None:
                 values = train.get(name) or []
                 lines.append(Line(run.name, list(range(1, len(values) + 1)), values, series(place)))
         notes = train.get("notes") or []
-        section.missing += [f"{run.name}: {note}" for note in notes]
+        section.notes += [f"{run.name}: {note}" for note in notes]
     if rows:
         heads = ["", "partition", "devices", "groups", "executor"]
         section.tables.append(Table(heads, rows, caption="How groups of snapshots were shared out", words=True))

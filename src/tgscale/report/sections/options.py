@@ -26,7 +26,7 @@ def options(runs: Sequence[Run]) -> Section:
         if rows:
             section.tables.append(Table(["option", *(run.name for run in runs)], rows, words=True))
         else:
-            section.missing.append("The runs have equal options.")
+            section.notes.append("The runs have equal options.")
     section.tables.append(_machines(runs))
     section.figures = {run.name: each for run, each in zip(runs, flat, strict=True)}
     return section

@@ -27,8 +27,16 @@ def result(runs: Sequence[Run]) -> Section:
             alike.setdefault(run.compared, []).append(run)
     for place, group in enumerate(alike.values()):
         _compare(section, group, list(runs), place)
-    section.lead = "On the test part. Rules need no training, and are scored on the same events and negatives."
+    section.lead = f"On the test part. Rules need no training, and are scored on the same {_scored_on(runs)}."
     return section
+
+
+def _scored_on(runs: Sequence[Run]) -> str:
+    """What models and rules have in common; a task of classes or values has labels, and no negatives."""
+    drawn = {"negatives" in run.result.get("protocol", {}) for run in runs if run.finished}
+    return {frozenset({True}): "events and negatives", frozenset({False}): "labels"}.get(
+        frozenset(drawn), "events and negatives, or labels"
+    )
 
 
 def _compare(section: Section, group: list[Run], runs: list[Run], place: int) -> None:
@@ -55,7 +63,7 @@ def _compare(section: Section, group: list[Run], runs: list[Run], place: int) ->
             f"result-{place}",
             f"{data}: test {metric_name(metric)}, {arrow}",
             bars_figure(bars),
-            _about(group, bool(papers)),
+            _about(group, bool(papers), _left_out(rules, papers, metric)),
         )
     )
     section.figures[f"{data}: {task}" if f"{data}: {task}" not in section.figures else f"{words} ({place + 1})"] = {
@@ -97,9 +105,19 @@ def _table_of_papers(papers: list[Published], metric: str, data: str) -> Table:
     return Table(["system", metric_name(metric), "source"], rows, caption=f"Published on {data}", words=True)
 
 
-def _about(group: list[Run], papers: bool) -> str:
+def _left_out(rules: dict[str, dict[str, float]], papers: list[Published], metric: str) -> str:
+    """How many rules and papers have no bar."""
+    more = {
+        "rule": sum(metric in values for values in rules.values()) - RULES_SHOWN,
+        "published figure": len(papers) - PUBLISHED_SHOWN,
+    }
+    words = [f"{count} more {what}{'s' if count > 1 else ''}" for what, count in more.items() if count > 0]
+    return f"and {' and '.join(words)} in the table" if words else ""
+
+
+def _about(group: list[Run], papers: bool, left_out: str) -> str:
     said = group[0].result.get("protocol", {})
-    parts = []
+    parts = [left_out] if left_out else []
     if "negatives" in said:
         parts.append(f"{said['negatives']} negatives from {said.get('population', '?')}")
     if "ties" in said:
