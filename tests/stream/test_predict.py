@@ -492,6 +492,7 @@ def test_ids_of_the_source_and_its_column_names(tmp_path):
         ({"after": "test"}, DataError, "earlier .* than the last event that the memory has seen"),
         ({"rows": RowOptions()}, DataError, "has 0 edge features, and the events of the run have 2"),
         ({"candidates": "c.parquet"}, DataError, "c.parquet not found"),
+        ({"rows": RowOptions(classes=("kind",))}, ConfigError, "--classes: .* was trained for links"),
     ],
 )
 def test_mistakes_are_answered(work, tmp_path, monkeypatch, options, error, words):

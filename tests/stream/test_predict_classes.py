@@ -11,6 +11,7 @@ import torch
 
 from tests.stream.task.conftest import TASKS, with_labels
 from tgscale.data.append import UNTOLD_CLASSES
+from tgscale.data.following import RowOptions
 from tgscale.data.generate import generate_stream
 from tgscale.data.store import open_stream, save_stream
 from tgscale.errors import ConfigError
@@ -48,10 +49,18 @@ class Work:
     split: object
     result: dict
 
-    def write(self, path, first, last):
-        columns = {name: getattr(self.stream, name)[first:last] for name in ("src", "dst", "time")}
+    def write(self, path, first, last, **columns):
+        columns = {name: getattr(self.stream, name)[first:last] for name in ("src", "dst", "time")} | columns
         pq.write_table(pa.table(columns), path)
         return path
+
+    def true_classes(self, first, last):
+        """As a source has them: names, lists of names, or integers."""
+        if self.kind == "marks":
+            names = self.stream.classes["edge_classes"]
+            return [[names[i] for i in np.flatnonzero(row)] for row in self.stream.edge_classes[first:last]]
+        names, label = self.stream.classes.get("label"), self.stream.label[first:last].tolist()
+        return [names[number] for number in label] if names else label
 
     def predict(self, out, events=None, **options):
         events = events or self.folder / "new.parquet"
@@ -134,9 +143,51 @@ def test_where_no_labels_are_told_the_metrics_are_those_of_the_run(work, tmp_pat
     assert float(auc) == pytest.approx(work.result["test"]["auc"], rel=1e-6)  # its sums are in float32
 
 
+def with_true_classes(work, path, first=None, last=None):
+    first, last = first or work.split.val, last or work.split.test
+    return work.write(path, first, last, what=work.true_classes(first, last))
+
+
+def test_with_true_classes_they_are_the_scores_and_metrics_of_the_run(work, tmp_path):
+    """To the last bit: the head is told the classes of earlier new events, as in the run's own test."""
+    events = with_true_classes(work, tmp_path / "new.parquet")
+    done, table = work.predict(tmp_path / "p.parquet", events, rows=RowOptions(classes=("what",)))
+    logits, task = evaluated(work, open_stream(work.folder / "data"))
+    assert table["probability"].to_pylist() == task.targets.answer(logits)[1].tolist()
+    assert done["metrics"] == pytest.approx({name: work.result["test"][name] for name in done["metrics"]}, rel=1e-12)
+    assert task.metric in done["metrics"]
+    assert (done["told"], done["unknown_classes"]) == (done["rows"], 0)
+
+
+def test_classes_that_are_absent_or_of_no_event_of_the_run_are_not_known(work, tmp_path):
+    """The same as none at all for what follows, but for those that are told."""
+    first, last = work.split.val, work.split.test
+    absent = [None] * (last - first)
+    strange = {"marks": ["violet"], "many": 1}.get(work.kind, "violet")
+    options = {"rows": RowOptions(classes=("what",))}
+    events = work.write(tmp_path / "new.parquet", first, last, what=pa.array(absent, pa.array([strange]).type))
+    done, table = work.predict(tmp_path / "a.parquet", events, **options)
+    expected = work.predict(tmp_path / "none.parquet")[1]
+    assert table.equals(expected)
+    assert "metrics" not in done
+    some = work.true_classes(first, last)
+    some[:-20] = [strange] * (len(some) - 20)
+    events = work.write(tmp_path / "some.parquet", first, last, what=some)
+    done, table = work.predict(tmp_path / "b.parquet", events, **options)
+    assert done["unknown_classes"] == len(some) - 20
+    if work.kind != "marks":  # of several classes those that are known are told
+        assert done["told"] == 20
+        before = int(np.searchsorted(work.stream.time, work.stream.time[last - 20], side="right")) - first
+        assert table.slice(0, before).equals(expected.slice(0, before))
+    ignored = work.predict(tmp_path / "c.parquet", events, rows=RowOptions(classes=()))[1]
+    assert ignored.equals(expected)
+
+
 @pytest.mark.parametrize("stop_at", [0, 1, 2])
 def test_interrupted_anywhere_gives_the_same_file(work, tmp_path, monkeypatch, stop_at):
-    work.predict(tmp_path / "whole.parquet", save_every=30)
+    options = {"save_every": 30, "rows": RowOptions(classes=("what",))}
+    options["events"] = with_true_classes(work, tmp_path / "new.parquet")
+    whole = work.predict(tmp_path / "whole.parquet", **options)[0]
     real, calls = _Predictions._save, []
 
     def failing(self):
@@ -148,18 +199,21 @@ def test_interrupted_anywhere_gives_the_same_file(work, tmp_path, monkeypatch, s
     with monkeypatch.context() as patch:
         patch.setattr(_Predictions, "_save", failing)
         with pytest.raises(KeyboardInterrupt):
-            work.predict(tmp_path / "p.parquet", save_every=30)
-    work.predict(tmp_path / "p.parquet", save_every=30)
+            work.predict(tmp_path / "p.parquet", **options)
+    done = work.predict(tmp_path / "p.parquet", **options)[0]
+    assert done["metrics"] == whole["metrics"]
     assert (tmp_path / "p.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
 
 
 def test_day_after_day_gives_the_numbers_of_all_at_once(work, tmp_path):
-    """The labels of the run are still told on the second day."""
-    whole = work.predict(tmp_path / "whole.parquet")[1]
+    """What was told of the run's events, and of those of the first day, is still told on the second."""
+    options = {"rows": RowOptions(classes=("what",))}
+    whole = work.predict(tmp_path / "whole.parquet", with_true_classes(work, tmp_path / "new.parquet"), **options)[1]
     middle, after, days = work.split.val + SIZE, "val", []
     for day, span in (("a", (work.split.val, middle)), ("b", (middle, work.split.test))):
-        events = work.write(tmp_path / f"{day}-new.parquet", *span)
-        days.append(work.predict(tmp_path / f"{day}.parquet", events, after=after, keep_state=True)[1])
+        events = with_true_classes(work, tmp_path / f"{day}-new.parquet", *span)
+        found = work.predict(tmp_path / f"{day}.parquet", events, after=after, keep_state=True, **options)
+        days.append(found[1])
         after = tmp_path / f"{day}.parquet.state"
     for name in ("src", "class", "probability"):
         assert pa.concat_tables(days)[name].to_pylist() == whole[name].to_pylist(), name

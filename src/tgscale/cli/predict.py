@@ -17,7 +17,8 @@ from tgscale.stream.predict.request import Request
 from tgscale.stream.predict.run import run_request
 from tgscale.stream.predict.state import goes_on
 from tgscale.train.config_io import parse
-from tgscale.train.rundir import RunDirectory
+from tgscale.train.metric_names import metric_name
+from tgscale.train.rundir import RunDirectory, plain
 
 
 @dataclass
@@ -55,6 +56,9 @@ class PredictCommand:
     """Column of times."""
     edge_features: str | None = None
     """Columns of edge features, in the order of the import: names or patterns, with commas."""
+    classes: str | None = None
+    """Columns of the events' true classes, which later events then look back on: names or patterns, with commas; as in
+    the import, where they are there, unless given. Empty: none is read."""
     query: str | None = None
     """SQL (DuckDB) that selects the events; it may call the files `source`."""
     on_error: Literal["stop", "drop"] = "stop"
@@ -90,7 +94,8 @@ def main(argv: list[str]) -> None:
         raise ConfigError(f"{command.run} is a run on snapshots, and predict is for event streams.")
     options = dict(vars(command))
     rows = {name: options.pop(name) for name in RowOptions.__dataclass_fields__}
-    rows["edge_features"] = tuple(name.strip() for name in (rows["edge_features"] or "").split(",") if name.strip())
+    rows["edge_features"] = _names(rows["edge_features"] or "")
+    rows["classes"] = None if rows["classes"] is None else _names(rows["classes"])
     as_json, quiet = options.pop("json"), command.quiet
     options["quiet"] = quiet or as_json
     request = Request(rows=RowOptions(**rows), **options)
@@ -106,9 +111,13 @@ def main(argv: list[str]) -> None:
         print(f"\ntgscale: stopped. {then}", file=sys.stderr)
         sys.exit(130)
     if as_json:
-        print(json.dumps(done, indent=1))
+        print(json.dumps(plain(done), indent=1, allow_nan=False))
     elif not quiet:
         print_done(done, command)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def print_done(done: dict[str, Any], command: PredictCommand) -> None:
@@ -131,4 +140,10 @@ def print_done(done: dict[str, Any], command: PredictCommand) -> None:
         console.print(
             f"rank of each event's destination: MRR {done['mrr']:.4f}, among the first ten {done['hits@10']:.1%}."
         )
+    if done.get("unknown_classes"):
+        console.print(f"{done['unknown_classes']:,} events have a class that the run did not learn: it is left out.")
+    if "told" in done:
+        measured = plain(done["metrics"]).items()
+        found = [f"{metric_name(name)} {value:.4f}" for name, value in measured if value is not None]
+        console.print(f"true classes of {done['told']:,} events: {', '.join(found) or 'too few to measure anything'}.")
     console.print(f"  {done['out']}  the predictions")

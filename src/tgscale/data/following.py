@@ -21,6 +21,7 @@ from tgscale.data.ids import SIDES, NodeIds
 from tgscale.data.index import narrow
 from tgscale.data.problems import Dropped, lines_left_out
 from tgscale.data.reading import Reading, check_choice, checked_rows, find_files
+from tgscale.data.row_classes import ClassNames, write_classes
 from tgscale.data.staging import Staged, Times
 from tgscale.data.store import NODE_IDS
 from tgscale.data.work import work_database
@@ -37,6 +38,7 @@ class RowOptions:
         format, src, dst, time, edge_features, query, on_error, source_time_unit, memory_limit: see
             :func:`tgscale.data.ingest.import_events`.
         unknown: what a row with an unknown node is: ``"fresh"`` (the node is a new one), ``"drop"`` or ``"stop"``.
+        classes: columns of the true classes of events, where those are read; None: as in the import, empty: none.
     """
 
     format: str = "auto"
@@ -49,6 +51,7 @@ class RowOptions:
     source_time_unit: str | None = None
     memory_limit: str = "2GB"
     unknown: str = "fresh"
+    classes: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         check_choice("--unknown", self.unknown, UNKNOWN)
@@ -67,6 +70,9 @@ class Rows:
         fresh: new nodes.
         dropped: rows left out.
         node_ids: table of all nodes' ids, or None where an id is the node's number.
+        label, edge_classes: the true class, or classes, as in :class:`tgscale.data.append.More`; None where none is
+            told.
+        unknown_classes: rows with a class that the directory does not know.
     """
 
     src: np.ndarray
@@ -78,6 +84,9 @@ class Rows:
     fresh: int = 0
     dropped: list[Dropped] = field(default_factory=list)
     node_ids: Path | None = None
+    label: np.ndarray | None = None
+    edge_classes: np.ndarray | None = None
+    unknown_classes: int = 0
 
 
 def open_rows(folder: Path) -> Rows:
@@ -85,12 +94,14 @@ def open_rows(folder: Path) -> Rows:
     meta = read_json(folder)
     columns = open_columns(folder, meta, verify=False)
     ids = folder / NODE_IDS
+    names = ("src", "dst", "time", "row", "edge_features", "label", "edge_classes")
     return Rows(
-        **{name: columns.get(name) for name in ("src", "dst", "time", "row", "edge_features")},  # type: ignore[arg-type]
+        **{name: columns.get(name) for name in names},  # type: ignore[arg-type]
         num_nodes=meta["nodes"],
         fresh=meta["fresh"],
         dropped=[Dropped(**each) for each in meta["dropped"]],
         node_ids=ids if ids.exists() else None,
+        unknown_classes=meta["unknown_classes"],
     )
 
 
@@ -103,6 +114,7 @@ def read_rows(
     not_before: int,
     queries: bool = False,
     after: Rows | None = None,
+    classes: ClassNames | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Rows:
     """Read the rows of a source into a folder of columns.
@@ -115,6 +127,7 @@ def read_rows(
         not_before: the earliest time that a row may have.
         queries: rows have a source and a time alone.
         after: rows that come before these and may have brought new nodes.
+        classes: of the directory's events; the true classes of the rows are read, where a column tells them.
         progress: is called with a few words at each step.
 
     Raises:
@@ -140,10 +153,12 @@ def read_rows(
             dropped += unknown
             nodes = ids.nodes + fresh
             _write(db, writer, staged, table, width, nodes, queries, where, left_out)
+            strange = write_classes(db, writer, rows, staged, classes, options.classes, meta) if classes else 0
             if fresh or ids.rule != "plain":
                 ids.write(db, writer.folder / NODE_IDS)
         shutil.rmtree(work)
-        writer.finish({"kind": "rows", "nodes": nodes, "fresh": fresh, "dropped": [asdict(each) for each in dropped]})
+        told = {"nodes": nodes, "fresh": fresh, "dropped": [asdict(each) for each in dropped]}
+        writer.finish({"kind": "rows", **told, "unknown_classes": strange})
     return open_rows(folder)
 
 

@@ -30,9 +30,14 @@ def test_from_generated_classes_to_a_table(tmp_path, monkeypatch, capsys):
     assert {"val", "test", "baselines", "protocol", "train"} <= set(result)
     assert run_here(monkeypatch, "evaluate", "run", "--split", "val") == 0
     assert "val: multi-label edge classification" in capsys.readouterr().out
-    (tmp_path / "new.csv").write_text("src,dst,time\n0,50,99999999\n")
+    (tmp_path / "new.csv").write_text("src,dst,time,kind\n0,50,99999999,2\n")
     assert run_here(monkeypatch, "predict", "run", "--events", "new.csv", "--out", "p.parquet") == 0
-    assert "1 events classified in" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "1 events classified in" in out
+    assert "true classes" not in out
+    told = ["--classes", "kind", "--overwrite"]
+    assert run_here(monkeypatch, "predict", "run", "--events", "new.csv", "--out", "p.parquet", *told) == 0
+    assert "true classes of 1 events: F1-micro" in capsys.readouterr().out
     assert run_here(monkeypatch, "predict", "run", "--events", "new.csv", "--top-k", "3", "--out", "q.parquet") == 2
     assert "--top-k: run was trained for task edge-class" in capsys.readouterr().err
 

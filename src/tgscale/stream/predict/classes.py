@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
 from tgscale.data.append import UNTOLD, UNTOLD_CLASSES
 from tgscale.data.following import Rows
+from tgscale.data.row_classes import ClassNames
 from tgscale.data.stream import EventStream
 from tgscale.errors import ConfigError
 from tgscale.stream.batch import Batch, BatchBuilder
@@ -21,25 +25,21 @@ from tgscale.stream.predict.ranking import Columns, Piece
 from tgscale.stream.predict.request import Request
 from tgscale.stream.predict.walk import Step
 from tgscale.stream.task import label_column
-from tgscale.stream.task.event_class import EventClassTask
+from tgscale.stream.task.event_class import EventClassTask, told_events
 from tgscale.train.metrics import refuse_nan
 
 
 @dataclass(frozen=True)
-class RunClasses:
+class RunClasses(ClassNames):
     """The classes of a run's events.
 
     All events of the run count, also those that predictions do not follow: the head has a score for each class.
 
     Attributes:
-        column: of the labels, ``label`` or ``edge_classes``.
-        names: by number; the source's integers where its classes have no names.
         unknown: number of the class that says that an event has none, or None.
     """
 
-    column: str
-    names: tuple[str, ...] | tuple[int, ...]
-    unknown: int | None
+    unknown: int | None = None
 
     @classmethod
     def of(cls, config: TrainConfig, stream: EventStream) -> RunClasses:
@@ -83,19 +83,28 @@ class RunClasses:
             label = np.asarray(label if named else np.searchsorted(np.array(self.names), label), np.int32)
         return dataclasses.replace(stream, label=label, classes={self.column: tuple(map(str, self.names))})
 
-    def untold(self, rows: Rows) -> dict[str, np.ndarray]:
-        """Labels of rows that bring none."""
-        if self.column == "label":
-            return {"label": np.full(len(rows.src), UNTOLD, np.int32)}
-        return {"edge_classes": np.full((len(rows.src), len(self.names)), UNTOLD_CLASSES, np.uint8)}
+    def labels(self, rows: Rows) -> dict[str, np.ndarray]:
+        """Labels of new rows, as far as they bring any."""
+        told: np.ndarray | None = getattr(rows, self.column)
+        if told is None and self.several:
+            told = np.full((len(rows.src), len(self.names)), UNTOLD_CLASSES, np.uint8)
+        elif told is None:
+            told = np.full(len(rows.src), UNTOLD, np.int32)
+        return {self.column: told}
 
 
 class Classified:
-    """The classes of each event, scored as an evaluation does."""
+    """The classes of each event, scored as an evaluation does.
 
-    def __init__(self, engine: StreamEngine) -> None:
+    Args:
+        engine: on the joined stream.
+        first: event id of row 0.
+    """
+
+    def __init__(self, engine: StreamEngine, first: int) -> None:
         assert isinstance(engine.task, EventClassTask)
-        self._targets, self._seed = engine.task.targets, engine.config.eval.seed
+        self._task, self._targets, self._seed = engine.task, engine.task.targets, engine.config.eval.seed
+        self._first = first
 
     def pieces(self, step: Step) -> Iterator[Piece]:
         yield Piece(step, step.low, step.high, 0, self._targets.classes, self._targets.classes)
@@ -108,6 +117,27 @@ class Classified:
         refuse_nan(logits)
         found, probability = self._targets.answer(logits)
         return {"class": found.cpu().numpy(), "probability": probability.cpu().numpy()}
+
+    def metrics(self, out: Path) -> dict[str, Any]:
+        """What an evaluation measures, of the rows whose true class is told, and how many these are.
+
+        From the written file, because some of it may have been written before an interruption.
+        """
+        task, targets, event = self._task, self._targets, self._first
+        told = told_events(task.stream, task.column)
+        columns, events = [], []
+        for batch in pq.ParquetFile(out).iter_batches(columns=["probability"]):
+            every = torch.arange(event, event + len(batch))
+            kept = torch.ones(len(batch), dtype=torch.bool) if told is None else told[every]
+            probability = torch.tensor(batch.column(0).flatten().to_numpy()).view(len(batch), -1)[kept]
+            events.append(every[kept])
+            rows = targets.rows(targets.scores(probability).to(task.device), events[-1].to(task.device))
+            columns.append(rows.to("cpu", targets.dtype))
+            event += len(batch)
+        if not sum(map(len, events)):
+            return {}
+        found = targets.summarize(torch.cat(columns, dim=1), torch.cat(events))
+        return {"told": sum(map(len, events)), "metrics": found}
 
 
 def refuse_ranking(request: Request, config: TrainConfig) -> None:

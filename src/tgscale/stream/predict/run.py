@@ -19,7 +19,7 @@ import torch
 from tgscale.data.candidates import Candidates, open_candidates, read_candidates
 from tgscale.data.following import RowOptions, Rows, open_rows, read_rows
 from tgscale.data.store import fingerprint, open_stream
-from tgscale.errors import DataError, RunError
+from tgscale.errors import ConfigError, DataError, RunError
 from tgscale.stream.config import TrainConfig, replace
 from tgscale.stream.engine import StreamEngine
 from tgscale.stream.predict.classes import Classified, RunClasses, refuse_ranking
@@ -92,8 +92,9 @@ def predict(
 
     Returns:
         What was done: ``rows``, ``events``, ``fresh_nodes``, ``dropped``, ``seconds``, ``rows_per_second``,
-        ``peak_memory_bytes``; ``mrr`` and ``hits@10`` where destinations were ranked, ``classes`` (their number) where
-        events were classified.
+        ``peak_memory_bytes``; ``mrr`` and ``hits@10`` where destinations were ranked. Where events were classified,
+        ``classes`` (their number), and if rows told their true classes how many did (``told``), the ``metrics`` of the
+        run's task over them, and how many told a class that is not among the run's (``unknown_classes``).
 
     Raises:
         TgscaleError: a run, rows or options that cannot be used; raised before any work.
@@ -160,6 +161,11 @@ def _config(request: Request) -> TrainConfig:
 
 def _classes(request: Request, config: TrainConfig) -> RunClasses | None:
     if config.task.name == "link":
+        if request.rows.classes:
+            raise ConfigError(
+                f"--classes: {request.run} was trained for links and does not classify events: leave it out, or give a "
+                "run of task edge-class."
+            )
         return None
     refuse_ranking(request, config)
     return RunClasses.of(config, open_stream(config.data))
@@ -177,7 +183,7 @@ def _prepare(
     events = queries = None
     read = partial(_read, request, base.data, base.last_time)
     if request.has_events:
-        events = read(folder / "events", request.events or None)
+        events = read(folder / "events", request.events or None, classes=classes)
     if request.queries:
         queries = read(folder / "queries", request.queries, queries=True, after=events)
     rows = queries or events
@@ -189,7 +195,7 @@ def _prepare(
     engine = make_engine(config, stream, device, best if base.memory is None else {**best, "memory": base.memory})
     size = config.eval_batch_size
     spans = config.eval.rule.spans(base.first, stream.num_events, size)
-    choice = _choice(request, engine, base, rows, candidates) if classes is None else Classified(engine)
+    choice = _choice(request, engine, base, rows, candidates) if classes is None else Classified(engine, base.first)
     most = choice.rows_of(CELLS) if isinstance(choice, Ranked) else None
     steps = steps_of_events(spans, most) if queries is None else steps_of_queries(spans, stream.time, queries, most)
     about = {"run": str(request.run), "batch_size": str(size), "time_unit": stream.time_unit}
@@ -201,7 +207,7 @@ def _prepare(
     }
     if classes is not None:
         about["classes"] = json.dumps(classes.answers)
-        summary["classes"] = len(classes.answers)
+        summary |= {"classes": len(classes.answers), "unknown_classes": rows.unknown_classes}
     parts = Parts(folder / "parts", rows, rows.node_ids, None if classes is None else classes.answers)
     return _Predictions(request, engine, base, steps, choice, parts, folder, about, summary)
 
@@ -276,7 +282,10 @@ class _Predictions:
             while self.at < len(self.steps):
                 self._one_part(progress)
                 self._save()
-        return {**self.parts.join(self.request.out, set(self.begins), self.about), **self.summary}
+        done = self.parts.join(self.request.out, set(self.begins), self.about)
+        if isinstance(self.choice, Classified):
+            done |= self.choice.metrics(self.request.out)
+        return {**done, **self.summary}
 
     @property
     def _rows_done(self) -> int:

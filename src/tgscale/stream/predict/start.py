@@ -76,7 +76,7 @@ def joined_stream(
 def _more(base: Base, events: Rows | None, num_nodes: int, classes: RunClasses | None) -> More:
     if events is not None:
         assert events.dst is not None
-        labels = {} if classes is None else classes.untold(events)
+        labels = {} if classes is None else classes.labels(events)
         return More(events.src, events.dst, events.time, num_nodes, events.edge_features, **labels)
     stream = base.stream
     none = None if stream.edge_features is None else stream.edge_features[:0]

@@ -47,6 +47,10 @@ class Targets(Protocol):
         """What the scores say: the class of each event, ``[B]``, or which classes it has, ``[B, C]``, bool; and the
         probability of each class, ``[B, C]``, float64, in which scores that differ stay apart."""
 
+    def scores(self, probability: Tensor) -> Tensor:
+        """Scores that these probabilities come from, ``[B, outputs]``, float64; of many classes up to a number that is
+        added to all."""
+
     def rows(self, logits: Tensor, event: Tensor) -> Tensor:
         """What :meth:`summarize` needs, ``[width, B]``."""
 
@@ -144,6 +148,9 @@ class Binary(_OneClass):
         score = logits[:, 0].double()
         return (score > 0).long(), torch.stack([-score, score], dim=1).sigmoid()
 
+    def scores(self, probability: Tensor) -> Tensor:
+        return probability[:, 1:].log() - probability[:, :1].log()
+
     def rows(self, logits: Tensor, event: Tensor) -> Tensor:
         return logits.T
 
@@ -172,6 +179,9 @@ class Multiclass(_OneClass):
 
     def answer(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         return logits.argmax(1), logits.double().softmax(1)
+
+    def scores(self, probability: Tensor) -> Tensor:
+        return probability.log()
 
     def rows(self, logits: Tensor, event: Tensor) -> Tensor:
         true = logits.gather(1, self.label[event].clamp(min=0)[:, None])
@@ -236,6 +246,9 @@ class Multilabel:
 
     def answer(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         return logits > 0, logits.double().sigmoid()
+
+    def scores(self, probability: Tensor) -> Tensor:
+        return probability.logit()
 
     def rows(self, logits: Tensor, event: Tensor) -> Tensor:
         return logits.T
