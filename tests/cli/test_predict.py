@@ -44,8 +44,9 @@ def tgscale(monkeypatch, folder):
 def test_words_and_json(tgscale, capsys, tmp_path):
     out = str(tmp_path / "p.parquet")
     common = ("predict", "run", "--events", "new.parquet", "--after", "val")
-    assert tgscale(*common, "--out", out, "--evaluate") == 0
+    assert tgscale(*common, "--out", out, "--evaluate", "--keep-state") == 0
     printed = capsys.readouterr().out
+    assert f"{out}.state  what the next ones may follow, with --after" in printed
     mrr = json.loads(Path("run/result.json").read_text())["test"]["mrr"]
     assert "300 events scored in" in printed
     assert f"MRR {mrr:.4f}" in printed
@@ -62,7 +63,7 @@ def test_words_and_json(tgscale, capsys, tmp_path):
     [
         (("run", "--out", "p.parquet"), 2, "nothing to predict"),
         (("nothing", "--out", "p.parquet", "--events", "new.parquet"), 5, "is not a run directory"),
-        (("run", "--out", "p.parquet", "--events", "new.parquet"), 3, "start from an earlier point with --after val"),
+        (("run", "--out", "p.parquet", "--events", "new.parquet"), 3, "start from an earlier point: --after val"),
         (("run", "--out", "p.parquet", "--events", "new.parquet", "--src", "who"), 3, "has no column 'who' for src"),
         (("run", "--out", "p.parquet", "--event", "new.parquet"), 2, "--events"),
         (

@@ -594,6 +594,8 @@ def test_what_cannot_be_followed_is_refused(work, tmp_path, monkeypatch):
     with pytest.raises(RunError, match="are not done: ask for them again, with --keep-state"):
         run_of(work, tmp_path / "q.parquet", after=state)
     run_of(work, out, save_every=30, keep_state=True)
+    with pytest.raises(ConfigError, match=r"at OUT.state. Did you mean .*p.parquet.state\?"):
+        run_of(work, tmp_path / "q.parquet", after=out)
     with pytest.raises(ConfigError, match=r"--after and --state are both"):
         run_of(work, out, after=state, overwrite=True)
     with pytest.raises(DataError, match="rows are earlier"):

@@ -13,7 +13,7 @@ import tyro
 from tgscale.cli.console import Output
 from tgscale.data.following import RowOptions
 from tgscale.errors import ConfigError
-from tgscale.stream.predict.request import Request
+from tgscale.stream.predict.request import Request, state_beside
 from tgscale.stream.predict.run import run_request
 from tgscale.stream.predict.state import goes_on
 from tgscale.train.config_io import parse
@@ -147,3 +147,5 @@ def print_done(done: dict[str, Any], command: PredictCommand) -> None:
         found = [f"{metric_name(name)} {value:.4f}" for name, value in measured if value is not None]
         console.print(f"true classes of {done['told']:,} events: {', '.join(found) or 'too few to measure anything'}.")
     console.print(f"  {done['out']}  the predictions")
+    if command.keep_state:
+        console.print(f"  {command.state or state_beside(command.out)}  what the next ones may follow, with --after")

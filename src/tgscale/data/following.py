@@ -211,7 +211,7 @@ def _too_early(db: duckdb.DuckDBPyConnection, where: str, first: int, unit: str,
     if on_error == "stop":
         raise DataError(
             f"{words} The memory cannot go back: give later rows, leave these out with --on-error drop, or start from "
-            "an earlier point with --after val."
+            "an earlier point: --after val, or the state of earlier predictions."
         )
     db.execute(f"UPDATE staged SET problem = 'time' WHERE {early}")
     return [Dropped("time", count, [words])]

@@ -73,7 +73,7 @@ class Request:
     @property
     def folder(self) -> Path:
         """Where the state lies while predictions are made."""
-        return self.state or self.out.with_name(f"{self.out.name}.state")
+        return self.state or state_beside(self.out)
 
     @property
     def followed(self) -> Path | None:
@@ -131,6 +131,11 @@ class Request:
             "after": followed or self.after,
             **{name: getattr(self, name) for name in ("top_k", "evaluate", "device", "threads", "save_every")},
         }
+
+
+def state_beside(out: Path) -> Path:
+    """Where the state of predictions lies that are written to ``out``, unless another place was named."""
+    return out.with_name(f"{out.name}.state")
 
 
 def digest(description: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from tgscale.data.files import write_atomically
 from tgscale.data.store import open_stream
 from tgscale.errors import ConfigError, DataError, RunError
 from tgscale.stream.predict.parts import writing
-from tgscale.stream.predict.request import Request
+from tgscale.stream.predict.request import Request, state_beside
 from tgscale.stream.predict.start import Base
 from tgscale.train.checkpoint import Checkpointer
 
@@ -106,9 +106,10 @@ def follow(folder: Path, weights: dict[str, Any]) -> tuple[Base, str]:
     """
     was = _request(folder)
     if not was.get("asked"):
+        beside = state_beside(folder)
         raise ConfigError(
             f"--after {folder} is neither a part of the run (val, test) nor the state of earlier predictions, which "
-            "--keep-state leaves at OUT.state."
+            "--keep-state leaves at OUT.state." + (f" Did you mean {beside}?" if beside.exists() else "")
         )
     if was.get("weights") != weights:
         raise RunError(
