@@ -66,6 +66,7 @@ def test_words_and_json(tgscale, capsys, tmp_path):
         (("run", "--out", "p.parquet", "--events", "new.parquet"), 3, "start from an earlier point: --after val"),
         (("run", "--out", "p.parquet", "--events", "new.parquet", "--src", "who"), 3, "has no column 'who' for src"),
         (("run", "--out", "p.parquet", "--event", "new.parquet"), 2, "--events"),
+        (("run", "--out", "p.parquet", "--events", "new.parquet", "--events", "b.parquet"), 2, "after one --events"),
         (
             ("run", "--out", "p.parquet", "--events", "new.parquet", "--state", "new.parquet"),
             5,

@@ -2,7 +2,7 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 import tyro
@@ -172,6 +172,34 @@ def test_mistakes_on_the_command_line(file, argv, message, capsys):
     assert "config.yaml" not in str(caught.value)
     assert not set("│─╭╰") & set(str(caught.value))
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--model.dim", "3", "--model.dim=4"], r"^--model\.dim is given twice: '3' and '4'\. Give it once\.$"),
+        (["--model.inner.sizes", "3", "4", "--model.inner.sizes", "5"], r"after one --model\.inner\.sizes\.$"),
+        (["--quiet", "--quiet"], r"^--quiet is given twice: give it once\.$"),
+        (["--quiet", "--no-quiet"], r"^--quiet is given twice: give it once\.$"),
+        (["--model.inner.other-flag", "True", "--model.inner.other_flag", "None"], r"'True' and 'None'"),
+    ],
+)
+def test_an_option_that_is_given_twice_is_refused(argv, message):
+    with pytest.raises(ConfigError, match=message):
+        parse(Config, [*REQUIRED, *argv], default=PRESET)
+
+
+def test_an_option_and_its_other_name_are_the_same_option():
+    @dataclass
+    class Named:
+        run: Annotated[Path, tyro.conf.arg(aliases=["--run-dir"])]
+
+    with pytest.raises(ConfigError, match=r"^--run is given twice: 'a' and 'b'"):
+        parse(Named, ["--run", "a", "--run-dir", "b"])
+
+
+def test_a_flag_may_repeat_what_the_file_says(file):
+    assert parse(Config, [*REQUIRED, "--model.dim", "4"], yaml_path=file("model: {dim: 3}")).model.dim == 4
 
 
 @pytest.mark.parametrize("terminal", [False, True])

@@ -10,11 +10,12 @@ import contextlib
 import dataclasses
 import difflib
 import io
+import itertools
 import re
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 import yaml
@@ -61,11 +62,14 @@ def parse(
         prog: name of the command, for ``--help``.
 
     Raises:
-        ConfigError: an unknown name, a value that does not fit, or one that is missing. The message gives the nearest
-            right name, and the file and key when the mistake is there.
+        ConfigError: an unknown name, a value that does not fit, one that is missing, or an option that is given twice.
+            The message gives the nearest right name, and the file and key when the mistake is there.
     """
     values = {} if yaml_path is None else read_yaml(yaml_path)
-    return _parse(config_type, default, _options(config_type, values, str(yaml_path)), argv, str(yaml_path), prog)
+    options = _options(config_type, values, str(yaml_path))
+    config = _parse(config_type, default, options, argv, str(yaml_path), prog)
+    _refuse_repeated(config_type, argv)
+    return config
 
 
 def read_yaml(path: Path | str) -> dict[str, Any]:
@@ -178,6 +182,43 @@ def _tyro(config_type: type[Config], default: Config | None, args: list[str], pr
         if not stop.code:
             raise  # --help
         raise ConfigError(_unboxed(printed.getvalue())) from None
+
+
+def _refuse_repeated(config_type: Any, argv: Sequence[str]) -> None:
+    """Refuse an option that a command line gives twice: tyro takes the last one, and says nothing of the others.
+
+    Raises:
+        ConfigError: names the option and its values.
+    """
+    known = dict(_flags(config_type))
+    given: dict[str, list[str]] = {}
+    for word, after in itertools.zip_longest(argv, argv[1:], fillvalue=""):
+        if word.startswith("--") and len(word) > 2:
+            flag, equals, value = word.partition("=")
+            name, _ = known.get(flag.replace("_", "-"), (flag, None))
+            given.setdefault(name, []).append(repr(value if equals else after))
+    for name, values in given.items():
+        if len(values) > 1:
+            kind = known.get(name, (name, bool))[1]
+            if typing.get_origin(kind) in (tuple, list):
+                raise ConfigError(f"{name} is given twice: give its values after one {name}.")
+            if kind is bool:  # a switch, which has no values
+                raise ConfigError(f"{name} is given twice: give it once.")
+            raise ConfigError(f"{name} is given twice: {' and '.join(values)}. Give it once.")
+
+
+def _flags(config_type: Any, prefix: str = "") -> Iterator[tuple[str, tuple[str, Any]]]:
+    """Each flag of a dataclass, as it may be typed, with its first name and the type of its value."""
+    for name, kind in typing.get_type_hints(config_type, include_extras=True).items():
+        plain, *extras = typing.get_args(kind) if typing.get_origin(kind) is Annotated else (kind,)
+        if dataclasses.is_dataclass(plain):
+            yield from _flags(plain, f"{prefix}{name}.")
+            continue
+        section, dashed = prefix.replace("_", "-"), name.replace("_", "-")
+        first = f"--{section}{dashed}"
+        aliases = [alias for extra in extras for alias in getattr(extra, "aliases", None) or ()]
+        for flag in (first, f"--{section}no-{dashed}", *aliases):
+            yield flag, (first, plain)
 
 
 def _unboxed(printed: str) -> str:
