@@ -85,7 +85,7 @@ def test_import_drops_and_says_so(csv, tmp_path, capsys):
         data.main(columns(csv, "--out", str(tmp_path / "a")))
     data.main(columns(csv, "--out", str(tmp_path / "a"), "--on-error", "drop"))
     printed = capsys.readouterr().out
-    assert "left out 1 rows for their time, such as:\n  " in printed
+    assert "left out 1 row for its time, such as:\n  " in printed
     assert "'soon' is neither a number nor a date" in printed
 
 

@@ -75,7 +75,7 @@ def test_what_was_dropped_and_what_looks_odd_is_said(folder, capsys):
     (folder / "e.csv").write_text(CSV + "4,5,soon,9,1\n")
     data.main(["import", "e.csv", "--every", "1d", "--out", "out", "--on-error", "drop", "--quiet"])
     printed = capsys.readouterr()
-    assert "left out 1 rows for their time, such as:\n" in printed.out
+    assert "left out 1 row for its time, such as:\n" in printed.out
     assert "note: there is one snapshot only" in printed.out
     assert printed.err == ""
 

@@ -16,6 +16,7 @@ from tgscale.stream.trainer import train_stream
 from ..runs import TGSCALE, Launch, run_here
 
 EVENTS = 2000
+NEW = ("run", "--out", "p.parquet", "--events", "new.parquet")
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +67,8 @@ def test_words_and_json(tgscale, capsys, tmp_path):
         (("run", "--out", "p.parquet", "--events", "new.parquet"), 3, "start from an earlier point: --after val"),
         (("run", "--out", "p.parquet", "--events", "new.parquet", "--src", "who"), 3, "has no column 'who' for src"),
         (("run", "--out", "p.parquet", "--event", "new.parquet"), 2, "--events"),
+        ((*NEW, "--on-error", "drop", "--query", "SELECT src, dst, 1 AS time FROM source"), 3, "no row can be used"),
+        ((*NEW, "--query", "SELECT * FROM source LIMIT 0"), 3, "the query has no rows"),
         (("run", "--out", "p.parquet", "--events", "new.parquet", "--events", "b.parquet"), 2, "after one --events"),
         (
             ("run", "--out", "p.parquet", "--events", "new.parquet", "--state", "new.parquet"),

@@ -15,6 +15,7 @@ import pytest
 
 from tgscale.data import directory, store
 from tgscale.data.ingest import import_events
+from tgscale.data.snapshot_ingest import import_snapshots
 from tgscale.data.store import open_stream, save_stream
 from tgscale.data.stream import EventStream
 from tgscale.errors import ConfigError, DataError, StoreError
@@ -67,7 +68,8 @@ def test_empty_file_of_another_format(folder, name):
 
 
 def test_header_without_rows(folder):
-    refused(folder, "src,dst,time\n", "e.csv", "no events")
+    refused(folder, "src,dst,time\n", "e.csv has no rows")
+    refused(folder, GOOD, "the query has no rows", query="SELECT * FROM source WHERE src = '9'")
 
 
 def test_rows_without_header(folder):
@@ -202,6 +204,53 @@ def test_dates(folder, value, words, zone):
         assert word in str(caught.value)
 
 
+MIXED = "src,dst,time\n1,2,1704067200\n1,2,2024-01-01\n1,2,2024-01-02 10:00:00\n"
+
+
+def test_dates_and_numbers_in_one_column(folder):
+    words = ("2 dates, such as '2024-01-01' (", "e.csv, row 2)", "1 number, such as '1704067200' (", "e.csv, row 1)")
+    refused(folder, MIXED, "column 'time' (time) mixes dates and numbers", *words, "with numbers out: --on-error drop")
+    refused(folder, MIXED + "1,2,5\n1,2,6\n", "3 numbers", "with dates out")
+
+
+def test_the_fewer_of_dates_and_numbers_are_dropped(folder):
+    (folder / "e.csv").write_text(MIXED)
+    report = import_events(folder / "e.csv", folder / "out" / "store", on_error="drop")
+    assert (report.events, report.first_time) == (2, 1704067200)
+    assert "'1704067200' is a number, and most of the column are dates" in report.dropped[0].examples[0]
+    (folder / "e.csv").write_text(MIXED + "1,2,5\n1,2,6\n")
+    report = import_events(folder / "e.csv", folder / "out" / "store", on_error="drop", overwrite=True)
+    assert (report.events, report.first_time) == (3, 5)
+    assert "'2024-01-01' is a date, and most of the column are numbers" in report.dropped[0].examples[0]
+
+
+def test_a_date_of_another_form(folder):
+    text = "src,dst,time\n1,2,01.02.2024\n"
+    refused(folder, text, "'01.02.2024' is neither a number nor a date such as 2024-02-01 or 2024-02-01 12:30:00")
+
+
+def test_decimal_commas(folder):
+    text = "src;dst;time;f0\n1;2;3;0,5\n1;2;4;-1,25\n"
+    query = "SELECT * REPLACE (replace(f0, ',', '.') AS f0) FROM source"
+    refused(folder, text, "'0,5' is not a number", "decimal point", f'--query "{query}"', edge_features="f0")
+    import_events(folder / "e.csv", folder / "out" / "store", edge_features="f0", query=query)
+    assert open_stream(folder / "out" / "store").edge_features.tolist() == [[0.5], [-1.25]]
+
+
+TEXTS = "src,dst,time,kind\n1,2,3,fees\n1,2,4,rent\n2,3,5,7\n"
+
+
+@pytest.mark.parametrize("option", ["label", "edge_features"])
+def test_classes_named_by_text_have_an_option_of_their_own(folder, option):
+    refused(folder, TEXTS, "'fees'", "For classes named by text: --edge-classes kind.", **{option: "kind"})
+
+
+def test_one_text_among_numbers_is_no_class(folder):
+    (folder / "e.csv").write_text(TEXTS.replace("rent", "5"))
+    with pytest.raises(DataError, match=r"'fees' is not an integer\. Correct the source, or"):
+        import_events(folder / "e.csv", folder / "out" / "store", label="kind")
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [
@@ -242,6 +291,15 @@ def test_missing_id(folder, options):
 
 def test_id_that_is_no_integer_where_integers_were_promised(folder):
     refused(folder, "src,dst,time\n1,2,3\nx7,3,4\n", "row 2", "'x7'", "not an integer id", "--ids text", ids="int")
+
+
+def test_ids_of_text_where_integers_were_asked_for(folder):
+    (folder / "e.csv").write_text("src,dst,time\na,b,3\nc,d,4\n")
+    with pytest.raises(DataError) as caught:
+        import_events(folder / "e.csv", folder / "out" / "store", ids="int")
+    assert "row 1, column 'src' (src): 'a' is not an integer id, which --ids int asks for" in str(caught.value)
+    assert "before" not in str(caught.value)
+    assert "--on-error drop" not in str(caught.value)  # which would leave nothing
 
 
 def test_id_that_is_no_integer_after_many_that_are(folder):
@@ -385,7 +443,15 @@ def test_a_feature_that_is_no_number_is_not_taken_for_a_bad_line(folder):
 
 
 def test_drop_of_everything_is_refused(folder):
-    refused(folder, "src,dst,time\n1,2,-3\n", "no events left", on_error="drop")
+    text = "src,dst,time\n1,2,-3\n1,2\n1,2,-4\n"
+    words = ("e.csv: no row can be used", "left out 2 rows for their time, such as:\n", "row 1, ", "'-3' is negative")
+    refused(folder, text, *words, "left out 1 row for its line", "(expected 3 values, found 2)", on_error="drop")
+
+
+def test_drop_of_every_edge_of_snapshots_is_refused(folder):
+    (folder / "e.csv").write_text("src,dst,time\n1,2,-3\n")
+    with pytest.raises(DataError, match=r"e\.csv: no row can be used\.\nleft out 1 row for its time, such as:\n"):
+        import_snapshots(folder / "e.csv", folder / "out" / "store", every="1d", on_error="drop")
 
 
 def test_no_row_is_dropped_when_features_go_by_position(folder):
@@ -532,6 +598,7 @@ KILLED_AT = ("checking", "indexing", "checksums")
 CHILD = """
 import sys, time
 from tgscale.data.ingest import import_events
+from tgscale.data.snapshot_ingest import import_snapshots
 
 def step(name):
     if name == sys.argv[3]:

@@ -55,7 +55,6 @@ def _with_rest(report: ImportReport | SnapshotReport, lines: list[str]) -> str:
     if report.relabelled:
         lines.append(f"node ids were numbered anew; {NODE_IDS} in the data directory holds the old ones")
     for dropped in report.dropped:
-        lines.append(f"left out {dropped.rows:,} rows for their {dropped.part}, such as:")
-        lines += [f"  {example}" for example in dropped.examples]
+        lines += dropped.in_words()
     lines += [f"note: {hint}" for hint in report.hints]
     return "\n".join([*lines, f"{report.path}: {decimal(report.bytes)} in {report.seconds:.1f} s"])

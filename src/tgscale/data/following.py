@@ -19,7 +19,7 @@ from tgscale.data.directory import CHUNK_BYTES, DirectoryWriter, open_columns, r
 from tgscale.data.formats.source import Columns
 from tgscale.data.ids import SIDES, NodeIds
 from tgscale.data.index import narrow
-from tgscale.data.problems import Dropped, lines_left_out
+from tgscale.data.problems import Dropped, lines_left_out, refuse_nothing_left
 from tgscale.data.reading import Reading, check_choice, checked_rows, find_files
 from tgscale.data.row_classes import ClassNames, write_classes
 from tgscale.data.staging import Staged, Times
@@ -151,8 +151,9 @@ def read_rows(
             dropped = dropped + _too_early(db, where, not_before, meta["time_unit"], options.on_error)
             fresh, unknown = ids.number(db, where, () if queries else ("dst",), options.unknown)
             dropped += unknown
+            refuse_nothing_left(db, rows, dropped)
             nodes = ids.nodes + fresh
-            _write(db, writer, staged, table, width, nodes, queries, where, left_out)
+            _write(db, writer, staged, table, width, nodes, queries, left_out)
             strange = write_classes(db, writer, rows, staged, classes, options.classes, meta) if classes else 0
             if fresh or ids.rule != "plain":
                 ids.write(db, writer.folder / NODE_IDS)
@@ -225,12 +226,9 @@ def _write(
     width: int,
     nodes: int,
     queries: bool,
-    where: str,
     left_out: np.ndarray,
 ) -> None:
     count = db.execute("SELECT count(*) FROM staged WHERE problem IS NULL").fetchall()[0][0]
-    if not count:
-        raise DataError(f"{where}: no rows left to work on.")
     sides = ("src",) if queries else SIDES
     for side in sides:
         writer.create(side, narrow(nodes), (count,))

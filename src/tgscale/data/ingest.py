@@ -129,6 +129,7 @@ def import_events(
     if node_label_column is not None and node_labels is None:
         raise ConfigError("--node-label-column says what to read in --node-labels: give that, too.")
     reading = Reading(given, times, format, node_features, bipartite, on_error, ids, query, memory_limit)
+    reading = replace(reading, of_events=True)
     out = Path(out)
     check_target(out, overwrite)
     paths = find_files(source, query)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import io
-import math
-import re
 from bisect import bisect
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +13,14 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from tgscale.data.edge_rows import MOST_RELATIONS
 from tgscale.data.formats.delimited import original
 from tgscale.data.formats.source import FILE_COLUMN, Source, sql_name
-from tgscale.data.staging import Staged, Times
+from tgscale.data.staging import Staged, TimeKinds, count_times
 from tgscale.data.store import CHUNK_BYTES
+from tgscale.data.value_words import Rules, counted, hint_of, in_words
 from tgscale.errors import DataError
 
 EXAMPLES = 3
-OTHER_WORDS = {
-    "edge_type": f"is not an integer from 0 to {MOST_RELATIONS - 1}",
-    "until": "is not an integer that is at least the interval's first snapshot",
-    "weight": "is not a finite 32-bit number",
-}
 LAST_SCAN = "FROM rejects JOIN reject_scans USING (scan_id, file_id) WHERE scan_id = (SELECT max(scan_id) FROM rejects)"
 
 
@@ -47,12 +39,17 @@ class Dropped:
     rows: int
     examples: list[str] = field(default_factory=list)
 
+    def in_words(self) -> list[str]:
+        """How many and why, and a line for each example."""
+        heading = f"left out {counted(self.rows, 'row')} for {'its' if self.rows == 1 else 'their'} {self.part}"
+        return [f"{heading}, such as:" if self.examples else f"{heading}.", *(f"  {each}" for each in self.examples)]
 
-def check_rows(db: duckdb.DuckDBPyConnection, staged: Staged, times: Times, on_error: str) -> list[Dropped]:
+
+def check_rows(db: duckdb.DuckDBPyConnection, staged: Staged, rules: Rules, on_error: str) -> list[Dropped]:
     """Find the rows of ``staged`` that cannot be used.
 
     Raises:
-        DataError: there are some and ``on_error`` is ``"stop"``; it says the first one in words.
+        DataError: there are some and ``on_error`` is ``"stop"``, when it says the first one in words; or all are such.
     """
     lines = bad_lines(db, staged.source)  # first: any other scan of the text would add to the table of rejects
     if lines and staged.source.edge_table is not None and staged.source.edge_row is None:
@@ -61,11 +58,53 @@ def check_rows(db: duckdb.DuckDBPyConnection, staged: Staged, times: Times, on_e
         )
     if staged.source.edge_table is not None and not staged.columns.edge_features:
         _mark_bad_features(db, staged.source.edge_table, staged.source.edge_row)
-    bad = lines + _bad_values(db, staged, times)
+    rows = db.execute("SELECT count(*) FROM staged").fetchall()[0][0] + sum(each.rows for each in lines)
+    bad = lines + _bad_values(db, staged, rules, rows)
     if bad and on_error == "stop":
-        more = f" {bad[0].rows:,} rows have such a fault." if bad[0].rows > 1 else ""
-        raise DataError(f"{bad[0].examples[0]}{more} Correct the source, or leave such rows out: --on-error drop.")
+        raise DataError(_first_fault(db, staged, bad, rows))
+    refuse_nothing_left(db, staged.source, bad)
     return bad
+
+
+def _first_fault(db: duckdb.DuckDBPyConnection, staged: Staged, bad: list[Dropped], rows: int) -> str:
+    """What is wrong, and what to do: of a column of two kinds of times as a whole, else of the first bad row."""
+    if any(each.part == "time" for each in bad):
+        kinds = count_times(db, staged.source, str(staged.columns.time))
+        if kinds.numbers and kinds.dates:
+            return _mixed_words(db, staged, kinds)
+    more = f" {bad[0].rows:,} rows have such a fault." if bad[0].rows > 1 else ""
+    drop = "" if bad[0].rows >= rows else ", or leave such rows out: --on-error drop"
+    return f"{bad[0].examples[0]}{more} Correct the source{drop}."
+
+
+def _mixed_words(db: duckdb.DuckDBPyConnection, staged: Staged, kinds: TimeKinds) -> str:
+    name = str(staged.columns.time)
+    rows = _source_rows(db, staged.source, [kinds.first_date, kinds.first_number])
+    date, number = (
+        f"{str(row[name])!r} ({place})" for place, row in (rows[kinds.first_date], rows[kinds.first_number])
+    )
+    fewer = "numbers" if staged.dated else "dates"
+    return (
+        f"column {name!r} (time) mixes dates and numbers: {counted(kinds.dates, 'date')}, such as {date}, and "
+        f"{counted(kinds.numbers, 'number')}, such as {number}. Write all times in one way, or leave the rows with "
+        f"{fewer} out: --on-error drop."
+    )
+
+
+def refuse_nothing_left(db: duckdb.DuckDBPyConnection, source: Source, dropped: list[Dropped]) -> None:
+    """Refuse a source of which no row can be used.
+
+    Raises:
+        DataError: says that there are no rows, or how many were left out and why.
+    """
+    if db.execute("SELECT count(*) FROM staged WHERE problem IS NULL").fetchall()[0][0]:
+        return
+    where = ", ".join(map(str, source.files)) or "the query"
+    if not dropped:
+        what = "the query has" if source.format == "query" else f"{where} has"
+        raise DataError(f"{what} no rows: expected at least one.")
+    lines = [line for each in dropped for line in each.in_words()]
+    raise DataError("\n".join([f"{where}: no row can be used.", *lines]))
 
 
 def bad_lines(db: duckdb.DuckDBPyConnection, source: Source) -> list[Dropped]:
@@ -146,17 +185,19 @@ def _mark_bad_features(db: duckdb.DuckDBPyConnection, table: np.ndarray, row_col
     )
 
 
-def _bad_values(db: duckdb.DuckDBPyConnection, staged: Staged, times: Times) -> list[Dropped]:
+def _bad_values(db: duckdb.DuckDBPyConnection, staged: Staged, rules: Rules, total: int) -> list[Dropped]:
     query = (
         f"SELECT problem, count(*), min(rowid, {EXAMPLES}) FROM staged WHERE problem IS NOT NULL "
         "GROUP BY problem ORDER BY min(rowid)"
     )
     found = db.execute(query).fetchall()
     rows = _source_rows(db, staged.source, [row for _, _, rows in found for row in rows])
-    return [
-        Dropped(part, count, [_in_words(part, *rows[row], staged, times) for row in examples])
-        for part, count, examples in found
-    ]
+    bad = []
+    for part, count, examples in found:
+        words = [in_words(part, *rows[row], staged, rules) for row in examples]
+        words[0] += hint_of(part, rows[examples[0]][1], staged, rules, mostly=2 * count > total)
+        bad.append(Dropped(part, count, words))
+    return bad
 
 
 def _source_rows(db: duckdb.DuckDBPyConnection, source: Source, wanted: list[int]) -> dict[int, tuple[str, dict]]:
@@ -190,114 +231,3 @@ def _place(db: duckdb.DuckDBPyConnection, source: Source, row: dict[str, Any], s
                 break
             number += 1
     return f"{original(source.files, path)}, row {number}"
-
-
-def _in_words(part: str, place: str, row: dict[str, Any], staged: Staged, times: Times) -> str:
-    if staged.source.format == "json" and all(row[name] is None for name in row if name not in (FILE_COLUMN, "__row")):
-        return f"{place}: the line holds no JSON object."
-    if part == "edge_features":
-        return f"{place}, {_feature_words(row, staged)}"
-    if part == "edge_classes":
-        return f"{place}, {_class_words(row, staged.columns.edge_classes)}"
-    column = str(staged.source.edge_row if part == "edge_row" else getattr(staged.columns, part))
-    value = row[column]
-    if value is None:
-        what = "is missing"
-    elif part == "time":
-        what = _time_words(value, times)
-    elif part == "split":
-        what = "is not 0 (train), 1 (val) or 2 (test)"
-    elif part in ("src", "dst"):
-        what = _id_words(value, staged.source)
-    elif part in OTHER_WORDS:
-        what = OTHER_WORDS[part]
-    else:
-        what = "is not an integer"
-    return f"{place}, column {column!r} ({part}): {_shown(value)} {what}."
-
-
-def _shown(value: Any) -> str:
-    return "the value" if value is None else repr(value) if isinstance(value, str) else str(value)
-
-
-def _number(value: Any) -> float | None:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return None
-
-
-def _moment(value: Any) -> date | None:
-    if not isinstance(value, str):
-        return value if isinstance(value, date) else None
-    try:
-        return datetime.fromisoformat(value)
-    except ValueError:
-        return None
-
-
-def _time_words(value: Any, times: Times) -> str:
-    number = _number(value)
-    moment = _moment(value)
-    if number is None and moment is None:
-        return "is neither a number nor a date"
-    if number is None:
-        early = moment is not None and moment.year < 1970
-        return "lies before 1970: shift the times" if early else f"has a fraction of a {times.unit}: {_finer(times)}"
-    if math.isnan(number):
-        return "is not a number"
-    if number < 0:
-        return "is negative: shift the times so that they start at 0 or later"
-    if number * times.scale < 2**63:
-        return f"has a fraction that time unit {times.unit!r} cannot hold: {_finer(times)}"
-    return f"does not fit into 64 bits in time unit {times.unit!r}"
-
-
-def _finer(times: Times) -> str:
-    finer = {"s": "ms, us or ns", "ms": "us or ns", "us": "ns"}.get(times.unit)
-    return f"choose a finer one with --time-unit {finer}" if finer else "round it"
-
-
-def _id_words(value: Any, source: Source) -> str:
-    number = _number(value)
-    zeros = isinstance(value, str) and source.ids == "auto" and re.match(r"\s*[+-]?0[0-9]", value)
-    if number is None or not number.is_integer() or zeros:
-        return "is not an integer id like those before it (for ids that are text, pass --ids text)"
-    if source.node_table is not None:
-        return f"lies outside the {len(source.node_table)} rows of the node features"
-    if source.first_id is not None and number < source.first_id:
-        return f"is out of range: ids of format {source.format} start at {source.first_id}"
-    return "does not fit into 64 bits (for ids that are text, pass --ids text)"
-
-
-def _class_words(row: dict[str, Any], names: tuple[str, ...]) -> str:
-    if len(names) == 1:
-        found = "the list is missing" if row[names[0]] is None else f"{row[names[0]]} has a class that is missing"
-        return f"column {names[0]!r} (edge_classes): {found}; an event without classes has an empty list."
-    for name in names:
-        if _number(row[name]) not in (0, 1):
-            what = "is missing" if row[name] is None else "is not 0 or 1"
-            return f"column {name!r} (edge_classes): {_shown(row[name])} {what}."
-    return "column of edge classes cannot be read."
-
-
-def _feature_words(row: dict[str, Any], staged: Staged) -> str:
-    names = staged.columns.edge_features
-    if not names:
-        return "edge features: its row of the feature table is missing, or has a value that is not finite"
-    if staged.list_width is not None:
-        values = row[names[0]]
-        found = "no list" if values is None else f"{len(values)} values"
-        if values is None or len(values) != staged.list_width:
-            return f"column {names[0]!r} (edge_features): {found}, the first row has {staged.list_width}."
-        pairs = [(f"{names[0]}[{i}]", value) for i, value in enumerate(values)]
-    else:
-        pairs = [(name, row[name]) for name in names]
-    for name, value in pairs:
-        number = _number(value)
-        if value is None:
-            return f"column {name!r} (edge_features): the value is missing; fill it, by 0 for instance."
-        if number is None or not abs(number) < 3.4028236e38:
-            what = "is not a number" if number is None or math.isnan(number) else "is not a finite 32-bit number"
-            return f"column {name!r} (edge_features): {_shown(value)} {what}."
-    return "column of edge features cannot be read."

@@ -18,6 +18,7 @@ from tgscale.data.formats.source import FILE_COLUMN, Columns, Source, sql_name
 from tgscale.data.nodes import Nodes, number_nodes
 from tgscale.data.problems import Dropped, check_rows
 from tgscale.data.staging import Staged, Times, looks_integer, stage
+from tgscale.data.value_words import Rules
 from tgscale.data.work import parse_memory
 from tgscale.errors import ConfigError, DataError
 
@@ -26,7 +27,8 @@ from tgscale.errors import ConfigError, DataError
 class Reading:
     """How to read a source. See :func:`tgscale.data.ingest.import_events` for the options.
 
-    ``before`` names the columns of an earlier source that this one follows, by part.
+    ``before`` names the columns of an earlier source that this one follows, by part. ``of_events``: rows may have edge
+    features and classes.
 
     Raises:
         ConfigError: an option that cannot be used.
@@ -42,6 +44,7 @@ class Reading:
     query: str | None = None
     memory_limit: str = "2GB"
     before: dict[str, Any] | None = None
+    of_events: bool = False
 
     def __post_init__(self) -> None:
         parse_memory(self.memory_limit)
@@ -106,7 +109,14 @@ def checked_rows(
     columns, types = _columns(db, rows, reading.columns, reading.before)
     staged = stage(db, rows, types, columns, reading.times, reading.ids, reading.bipartite or rows.bipartite)
     progress("checking")
-    return rows, staged, check_rows(db, staged, reading.times, reading.on_error)
+    return rows, staged, check_rows(db, staged, _rules(rows, reading), reading.on_error)
+
+
+def _rules(rows: Source, reading: Reading) -> Rules:
+    if reading.before is not None:
+        return Rules(reading.times, "before")
+    ids = "option" if reading.ids != "auto" else "format" if rows.ids != "auto" else "first"
+    return Rules(reading.times, ids, reading.of_events)
 
 
 def find_files(source: str | Path | Sequence[str | Path] | None, query: str | None) -> list[Path]:

@@ -29,14 +29,12 @@ def write_events(db: duckdb.DuckDBPyConnection, writer: StoreWriter, staged: Sta
     """Sort the usable rows by time (rows of one time keep their order) and write them.
 
     Raises:
-        DataError: no usable rows, or a split that does not follow time.
+        DataError: a split that does not follow time.
     """
     source, columns = staged.source, staged.columns
     table = None if columns.edge_features else source.edge_table
     width = staged.width if table is None else table.shape[1]
     count = db.execute("SELECT count(*) FROM staged WHERE problem IS NULL").fetchall()[0][0]
-    if count == 0:
-        raise DataError(f"{', '.join(map(str, source.files)) or 'the query'}: no events left to import.")
     flags = len(staged.classes.names) if staged.classes and staged.classes.several else 0
     _create_columns(writer, count, num_nodes, width, columns.label is not None, flags)
     times: list[int] = []

@@ -9,7 +9,7 @@ used, or NULL. Its ``rowid`` is the order of the source.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 
@@ -21,6 +21,8 @@ from tgscale.errors import ConfigError
 UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"}
 SAMPLE = 10_000
+IS_NUMBER = "coalesce(isfinite(try_cast(x AS DOUBLE)), false)"
+IS_DATE = "(try_cast(x AS DOUBLE) IS NULL AND try_cast(x AS TIMESTAMPTZ) IS NOT NULL)"
 LEADING_ZERO = r"regexp_matches({}, '^\s*[+-]?0[0-9]')"
 """SQL that is true of an id such as ``007``, which is text: as a number it would be the node ``7``."""
 
@@ -60,6 +62,7 @@ class Staged:
         ids: ``"int"`` or ``"text"`` for ``src`` and for ``dst``.
         classes: of the events, where they were asked for. One per event stands in ``label``, several in
             ``edge_classes``.
+        dated: times were read as dates, not as numbers.
     """
 
     source: Source
@@ -68,6 +71,7 @@ class Staged:
     list_width: int | None
     ids: dict[str, str]
     classes: EventClasses | None = None
+    dated: bool = False
 
 
 def stage(
@@ -96,7 +100,8 @@ def stage(
     features, feature_check, list_width = _features(table, columns.edge_features)
     guessed = ids == source.ids == "auto"
     selected = {role: _id_sql(table, name, kinds[role], guessed) for role, name in _roles(columns, "src", "dst")}
-    selected |= {"time": _time_sql(table, str(columns.time), times)}
+    dated = table.looks_dated(str(columns.time))
+    selected |= {"time": _time_sql(table, str(columns.time), times, dated)}
     selected |= {
         role: _integer_sql(table, name) for role, name in _roles(columns, "label", "split", "edge_type", "until")
     }
@@ -116,7 +121,7 @@ def stage(
     kept = ", ".join(name for name in selected if name != "bad_features")
     typed = f"SELECT {inner} FROM {source.relation}"
     db.execute(f"CREATE TABLE staged AS SELECT {kept}, CASE {cases} END AS problem FROM ({typed})")
-    return Staged(source, columns, len(features), list_width, kinds, classes)
+    return Staged(source, columns, len(features), list_width, kinds, classes, dated)
 
 
 def _classes(table: _Typing, columns: Columns) -> tuple[EventClasses | None, Columns]:
@@ -170,6 +175,32 @@ class _Typing:
         whole = "coalesce(try_cast(x AS BIGINT) = try_cast(x AS DOUBLE), false)"
         return self.first_rows(name, f"bool_and({whole}) FILTER (x IS NOT NULL)") in (True, None)
 
+    def looks_dated(self, name: str) -> bool:
+        """Is it a column of dates, or of text of whose first rows more are dates than numbers?"""
+        if self.kind(name) != "text":
+            return self.kind(name) == "moment"
+        return bool(self.first_rows(name, f"count(*) FILTER ({IS_DATE}) > count(*) FILTER ({IS_NUMBER})"))
+
+
+class TimeKinds(NamedTuple):
+    """How many times of a column are dates and how many numbers, and the first row of each (None: there is none)."""
+
+    dates: int
+    numbers: int
+    first_date: int
+    first_number: int
+
+
+def count_times(db: duckdb.DuckDBPyConnection, source: Source, name: str) -> TimeKinds:
+    """Which kinds of times a column of a source holds."""
+    types = {column: kind for column, kind, *_ in db.execute(f"DESCRIBE SELECT * FROM {source.relation}").fetchall()}
+    table = _Typing(db, source, types)
+    if table.kind(name) != "text":
+        return TimeKinds(0, 0, 0, 0)
+    rows = f"SELECT {table.sql(name)} AS x, row_number() OVER () - 1 AS row FROM {source.relation}"
+    counts = [f"{what} FILTER ({kind})" for what in ("count(*)", "min(row)") for kind in (IS_DATE, IS_NUMBER)]
+    return TimeKinds(*db.execute(f"SELECT {', '.join(counts)} FROM ({rows})").fetchall()[0])
+
 
 def looks_integer(db: duckdb.DuckDBPyConnection, source: Source, types: dict[str, str], name: str) -> bool:
     """Is a column one of numbers, or of text whose first rows are integers?"""
@@ -212,13 +243,10 @@ def _integer_sql(table: _Typing, name: str) -> str:
     return f"CASE WHEN try_cast({x} AS BIGINT) = try_cast({x} AS DOUBLE) THEN try_cast({x} AS BIGINT) END"
 
 
-def _time_sql(table: _Typing, name: str, times: Times) -> str:
+def _time_sql(table: _Typing, name: str, times: Times, dated: bool) -> str:
     x, kind = table.sql(name), table.kind(name)
-    dates = "count(try_cast(x AS DOUBLE)) = 0 AND count(try_cast(x AS TIMESTAMPTZ)) > 0"
-    if kind == "text" and table.first_rows(name, dates):
-        x, kind = f"try_cast({x} AS TIMESTAMPTZ)", "moment"
-    if kind == "moment":
-        return _moment_sql(x, table.types[name], times)
+    if dated:
+        return _moment_sql(f"try_cast({x} AS TIMESTAMPTZ)" if kind == "text" else x, table.types[name], times)
     whole = f"try_cast({_integer_sql(table, name)}::HUGEINT * {times.scale} AS BIGINT)"
     if kind == "int" or times.scale == 1:
         return whole
