@@ -89,6 +89,30 @@ def test_import_drops_and_says_so(csv, tmp_path, capsys):
     assert "'soon' is neither a number nor a date" in printed
 
 
+def test_import_says_what_was_left_in_the_source(tmp_path, capsys):
+    (tmp_path / "e.csv").write_text("src,dst,time,label,amount\n1,2,3,fees,0.5\n2,1,4,rent,1\n")
+    data.main(["import", str(tmp_path / "e.csv"), "--out", str(tmp_path / "a")])
+    options = "(--edge-features takes numbers, --edge-classes takes names)"
+    assert f"\nnot imported: label, amount {options}\n" in capsys.readouterr().out
+    all_of_it = ["--edge-features", "amount", "--edge-classes", "label", "--overwrite"]
+    data.main(["import", str(tmp_path / "e.csv"), "--out", str(tmp_path / "a"), *all_of_it])
+    assert "not imported" not in capsys.readouterr().out
+    data.main(["import", str(tmp_path / "e.csv"), "--out", str(tmp_path / "b"), "--every", "1d"])
+    assert "\nnot imported: label, amount (snapshots take" in capsys.readouterr().out
+
+
+def test_labels_that_were_not_wanted_are_not_missed(tmp_path, capsys):
+    (tmp_path / "e.csv").write_text("src,dst,time,label\n1,2,3,1\n2,1,4,0\n")
+    data.main(["import", str(tmp_path / "e.csv"), "--out", str(tmp_path / "a"), "--label", ""])
+    assert "not imported" not in capsys.readouterr().out
+
+
+def test_one_of_a_thing_is_not_several(tmp_path, capsys):
+    (tmp_path / "e.csv").write_text("src,dst,time,f\n0,0,3,1\n")
+    data.main(["import", str(tmp_path / "e.csv"), "--out", str(tmp_path / "a"), "--edge-features", "f"])
+    assert "\n1 event, 1 node, 1 edge feature, times 3 to 3 s\n" in capsys.readouterr().out
+
+
 def test_import_of_several_files_and_of_a_query(csv, tmp_path):
     second = tmp_path / "more.csv"
     second.write_text(CSV)

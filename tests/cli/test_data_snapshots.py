@@ -55,7 +55,7 @@ def test_generate_refuses_a_target_that_exists_before_the_work(tmp_path, monkeyp
         (["e.csv", "--intervals", "time,last"], "4 snapshots, 3 nodes, 5 edges, 1 to 2 in a snapshot"),
         (["e.csv", "--snapshots", "time", "--edge-type", "weight"], "3 edges, 1 to 2 in a snapshot, 4 edge types"),
         (["stream", "--every", "1s"], "2 snapshots, 3 nodes, 3 edges, 1 to 2 in a snapshot"),
-        (["e.json.xz", "--format", "pgt"], "2 snapshots (one graph for all), 2 nodes, 1 edges"),
+        (["e.json.xz", "--format", "pgt"], "2 snapshots (one graph for all), 2 nodes, 1 edge, "),
         (["e.json.xz", "--format", "pgt", "--lags", "2"], "4 snapshots (one graph for all)"),
         (["e.npz", "--series", "speed", "--format", "array"], "5 snapshots (one graph for all), 2 nodes, 2 edges"),
         (["e.npz", "--series", "speed", "--zscore", "--horizon=2", "--lags=3"], "3 node features, 1 to predict"),

@@ -49,6 +49,18 @@ def test_missing_column(folder, gone, role):
     refused(folder, GOOD.replace(gone, "xyz"), f"like {role}", "it has", "xyz", "f1", f"--{role} NAME", "e.csv")
 
 
+def test_all_missing_columns_are_named_at_once(folder):
+    text = "a,b,c\n1,2,3\n"
+    refused(folder, text, "like src (", "none like dst (", "none like time (", "--src NAME --dst NAME --time NAME")
+    refused(folder, text, "like dst (", "--dst NAME --time NAME.", src="a")
+
+
+def test_a_column_of_another_role_is_not_suggested(folder):
+    (folder / "e.csv").write_text("from_account,to_account,time\n1,2,3\n")
+    with pytest.raises(DataError, match=r"no column 'account' for src; .*\. Did you mean 'from_account'\?$"):
+        import_events(folder / "e.csv", folder / "out" / "store", src="account", dst="to_account")
+
+
 @pytest.mark.parametrize("option", ["src", "dst", "time", "label", "split"])
 def test_column_named_by_the_caller_is_missing(folder, option):
     refused(folder, GOOD, "no column 'tim'", f"for {option}", "Did you mean 'time'?", **{option: "tim"})
@@ -56,6 +68,12 @@ def test_column_named_by_the_caller_is_missing(folder, option):
 
 def test_feature_pattern_without_a_match(folder):
     refused(folder, GOOD, "'g*'", "--edge-features", "src, dst, time, f0, f1", edge_features="f*,g*")
+
+
+@pytest.mark.parametrize("option", ["edge_features", "edge_classes"])
+def test_the_nearest_column_is_suggested(folder, option):
+    text = "src,dst,time,currency\n1,2,3,4\n"
+    refused(folder, text, "no column 'curency' for --edge-", "Did you mean 'currency'?", **{option: "curency"})
 
 
 def test_empty_file(folder):

@@ -22,6 +22,7 @@ from tgscale.data.snapshot_store import open_snapshots, save_snapshots
 from tgscale.data.snapshot_summary import render_snapshots, summarize_snapshots
 from tgscale.data.store import check_target, kind_of, open_stream, save_stream
 from tgscale.data.summary import render, summarize
+from tgscale.data.value_words import counted
 from tgscale.train.config_io import parse
 
 
@@ -98,7 +99,8 @@ def generate(argv: list[str]) -> None:
     check_target(out.absolute(), overwrite)  # before the work, not after it
     stream = generate_stream(**options)
     save_stream(stream, out, overwrite)
-    print(f"{out}: {stream.num_events:,} events, {stream.num_nodes:,} nodes, {stream.edge_dim} edge features")
+    sizes = {"event": stream.num_events, "node": stream.num_nodes, "edge feature": stream.edge_dim}
+    print(f"{out}: {', '.join(counted(number, what) for what, number in sizes.items())}")
 
 
 def generate_sequence(argv: list[str]) -> None:

@@ -18,6 +18,11 @@ USUAL = {
     "label": ("label", "state_label"),
 }
 
+ENDS = ("src", "dst", "time")
+"""Roles that every source has."""
+ROLES = (*ENDS, "label", "split", "weight", "edge_type", "until")
+"""Roles of one column each."""
+
 
 def choose_columns(
     given: Columns, known: Columns, present: Iterable[str], where: str, before: Mapping[str, Any] | None = None
@@ -51,12 +56,16 @@ def choose_columns(
     if given.weight == "auto":
         given = replace(given, weight=next((name for name in names if name.lower() == "weight"), None))
 
+    named = {role: name for role in ROLES if (name := getattr(given, role) or getattr(known, role))}
+
     def pick(role: str) -> str | None:
         among = names_of_labels if role == "label" else names
-        return _one(role, getattr(given, role) or getattr(known, role), among, where)
+        others = {name for other, name in named.items() if other != role}
+        return _one(role, named.get(role), among, others, where)
 
     dst = None if given.dst == "" else pick("dst")
     settled = Columns(pick("src"), dst, pick("time"), pick("label"), pick("split"))
+    _refuse_missing([role for role in ENDS if not getattr(settled, role) and getattr(given, role) != ""], names, where)
     settled = replace(settled, weight=pick("weight"), edge_type=pick("edge_type"), until=pick("until"))
     taken = {settled.src, settled.dst, settled.time, settled.label, settled.split, *classes}
     patterns = given.edge_features or known.edge_features
@@ -73,21 +82,24 @@ def _there(before: Mapping[str, Any], known: Columns, names: list[str]) -> dict[
     return found
 
 
-def _one(role: str, wanted: str | None, names: list[str], where: str) -> str | None:
+def _one(role: str, wanted: str | None, names: list[str], others: set[str], where: str) -> str | None:
     if wanted is not None:
         if wanted not in names:
-            near = difflib.get_close_matches(wanted, names, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = _hint(wanted, [name for name in names if name not in others])
             raise DataError(f"{where} has no column {wanted!r} for {role}; it has {_listed(names)}.{hint}")
         return wanted
     by_lower = {name.lower(): name for name in reversed(names)}
-    found = next((by_lower[usual] for usual in USUAL.get(role, ()) if usual in by_lower), None)
-    if found is None and role in ("src", "dst", "time"):
-        raise DataError(
-            f"{where} has no column that looks like {role} ({', '.join(USUAL[role][:5])}, ..); "
-            f"it has {_listed(names)}. Say which one it is: --{role} NAME."
-        )
-    return found
+    return next((by_lower[usual] for usual in USUAL.get(role, ()) if usual in by_lower), None)
+
+
+def _refuse_missing(roles: list[str], names: list[str], where: str) -> None:
+    """Refuse a source in which nothing has the usual name of these roles, all at once."""
+    if not roles:
+        return
+    looks = " and none like ".join(f"{role} ({', '.join(USUAL[role][:5])}, ..)" for role in roles)
+    options = " ".join(f"--{role} NAME" for role in roles)
+    which = "which one it is" if len(roles) == 1 else "which they are"
+    raise DataError(f"{where} has no column that looks like {looks}; it has {_listed(names)}. Say {which}: {options}.")
 
 
 def _features(patterns: tuple[str, ...], names: list[str], taken: set[str | None], where: str) -> tuple[str, ...]:
@@ -98,8 +110,22 @@ def _features(patterns: tuple[str, ...], names: list[str], taken: set[str | None
 def _matching(patterns: tuple[str, ...], names: list[str], where: str, option: str) -> tuple[str, ...]:
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
-            raise DataError(f"{where} has no column {pattern!r} for {option}; it has {_listed(names)}.")
+            hint = _hint(pattern, names)
+            raise DataError(f"{where} has no column {pattern!r} for {option}; it has {_listed(names)}.{hint}")
     return tuple(name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns))
+
+
+def _hint(wanted: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(wanted, names, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def unused_columns(columns: Columns, present: Iterable[str], no_label: bool) -> list[str]:
+    """Columns of a source that play no part; with ``no_label``, those of labels were not wanted and do not count."""
+    names = [getattr(columns, role) for role in ROLES]
+    taken = {*names, *columns.edge_features, *columns.edge_classes, FILE_COLUMN}
+    unwanted = USUAL["label"] if no_label else ()
+    return [name for name in present if name not in taken and name.lower() not in unwanted]
 
 
 def _listed(names: list[str]) -> str:

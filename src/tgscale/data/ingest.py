@@ -37,6 +37,7 @@ class ImportReport:
         first_time, last_time: in ``time_unit``.
         relabelled: the source's ids were not dense integers; the mapping lies in ``node_ids.parquet``.
         dropped: rows left out (with ``on_error="drop"``).
+        unused: columns of the source that were not imported.
         hints: what looks odd.
         bytes: size of the directory.
         seconds: how long it took.
@@ -59,6 +60,7 @@ class ImportReport:
     seconds: float
     classes: dict[str, int] = field(default_factory=dict)
     dropped: list[Dropped] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
     hints: list[str] = field(default_factory=list)
 
 
@@ -177,6 +179,7 @@ def import_events(
         bytes=sum(file.stat().st_size for file in out.iterdir()),
         seconds=clock.perf_counter() - began,
         dropped=prepared.dropped,
+        unused=prepared.unused,
         hints=_hints(written.last_time, times),
     )
 

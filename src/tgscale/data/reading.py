@@ -11,7 +11,7 @@ from typing import Any
 
 import duckdb
 
-from tgscale.data.columns import choose_columns
+from tgscale.data.columns import choose_columns, unused_columns
 from tgscale.data.formats import check_format, read_source
 from tgscale.data.formats.dyglib import load_table
 from tgscale.data.formats.source import FILE_COLUMN, Columns, Source, sql_name
@@ -68,6 +68,7 @@ class Prepared:
         staged: what the table was made of.
         nodes: the numbered nodes.
         dropped: rows left out.
+        unused: columns of a table that play no part.
     """
 
     source: Source
@@ -75,6 +76,7 @@ class Prepared:
     staged: Staged
     nodes: Nodes
     dropped: list[Dropped]
+    unused: list[str]
 
     def node_table(self, given: str | Path | None) -> Any:
         """Where node features come from: the file given, the format's own table, or None."""
@@ -91,9 +93,15 @@ def prepare(
         DataError: a source that cannot be used; names file, row and column.
     """
     rows, staged, dropped = checked_rows(db, paths, reading, work, progress)
-    return Prepared(
-        rows, staged.columns, staged, number_nodes(db, staged, reading.bipartite or rows.bipartite), dropped
-    )
+    nodes = number_nodes(db, staged, reading.bipartite or rows.bipartite)
+    return Prepared(rows, staged.columns, staged, nodes, dropped, _unused(db, staged, reading))
+
+
+def _unused(db: duckdb.DuckDBPyConnection, staged: Staged, reading: Reading) -> list[str]:
+    if staged.source.columns.src is not None:  # of a format that knows its columns nobody misses one
+        return []
+    found = db.execute(f"DESCRIBE SELECT * FROM {staged.source.relation}").fetchall()
+    return unused_columns(staged.columns, [name for name, *_ in found], reading.columns.label == "")
 
 
 def checked_rows(

@@ -150,6 +150,7 @@ def import_snapshots(
         columns=prepared.columns,
         relabelled=not nodes.dense,
         dropped=prepared.dropped,
+        unused=prepared.unused,
     )
 
 

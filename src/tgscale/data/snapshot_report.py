@@ -25,6 +25,7 @@ class SnapshotReport:
         sequence: what was made.
         relabelled: the source's ids were not dense integers; the mapping lies in ``node_ids.parquet``.
         dropped: rows left out (with ``on_error="drop"``).
+        unused: columns of the source that were not imported.
         hints: what looks odd.
         bytes: size of the directory.
         seconds: how long it took.
@@ -39,6 +40,7 @@ class SnapshotReport:
     bytes: int
     seconds: float
     dropped: list[Dropped] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
     hints: list[str] = field(default_factory=list)
 
 
@@ -51,6 +53,7 @@ def report_on(
     columns: Columns | None = None,
     relabelled: bool = False,
     dropped: list[Dropped] | None = None,
+    unused: list[str] | None = None,
     hints: list[str] | None = None,
 ) -> SnapshotReport:
     """Report on a data directory that was just made; ``began`` is by ``time.perf_counter``."""
@@ -65,6 +68,7 @@ def report_on(
         bytes=sum(file.stat().st_size for file in path.iterdir()),
         seconds=clock.perf_counter() - began,
         dropped=dropped or [],
+        unused=unused or [],
         hints=[*(hints or []), *_hints(sequence)],
     )
 

@@ -43,9 +43,9 @@ class Rules:
     classes: bool = False
 
 
-def counted(number: int, what: str) -> str:
+def counted(number: int, what: str, several: str | None = None) -> str:
     """A number of things: ``1 row``, ``2 rows``."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    return f"{number:,} {what if number == 1 else several or f'{what}s'}"
 
 
 def in_words(part: str, place: str, row: dict[str, Any], staged: Staged, rules: Rules) -> str:
