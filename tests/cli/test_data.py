@@ -107,6 +107,12 @@ def test_labels_that_were_not_wanted_are_not_missed(tmp_path, capsys):
     assert "not imported" not in capsys.readouterr().out
 
 
+def test_import_gives_the_dates_of_its_times(tmp_path, capsys):
+    (tmp_path / "e.csv").write_text("src,dst,time\n1,2,1704067200\n2,1,1704067260\n")
+    data.main(["import", str(tmp_path / "e.csv"), "--out", str(tmp_path / "a")])
+    assert "s (2024-01-01 00:00:00 to 2024-01-01 00:01:00 UTC)\n" in capsys.readouterr().out
+
+
 def test_one_of_a_thing_is_not_several(tmp_path, capsys):
     (tmp_path / "e.csv").write_text("src,dst,time,f\n0,0,3,1\n")
     data.main(["import", str(tmp_path / "e.csv"), "--out", str(tmp_path / "a"), "--edge-features", "f"])

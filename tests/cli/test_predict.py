@@ -59,6 +59,15 @@ def test_words_and_json(tgscale, capsys, tmp_path):
     assert [len(top) for top in pq.read_table(out)["top_dst"].to_pylist()] == [2, 2]
 
 
+def test_times_of_another_unit_are_pointed_out(tgscale, capsys, tmp_path):
+    query = "SELECT src, dst, time * 100_000 AS time FROM source"
+    argv = ("predict", "run", "--out", str(tmp_path / "p.parquet"), "--events", "new.parquet")
+    assert tgscale(*argv, "--query", query) == 0
+    assert "after the last one of the run's data" in capsys.readouterr().err
+    assert tgscale(*argv, "--overwrite", "--after", "val") == 0
+    assert "after the last one" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("argv", "code", "words"),
     [

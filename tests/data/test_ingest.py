@@ -313,6 +313,14 @@ def test_milliseconds_taken_for_seconds_are_pointed_out(tmp_path):
     assert report.hints == []
 
 
+def test_a_span_of_centuries_is_pointed_out(tmp_path):
+    table = {"src": [0, 1], "dst": [1, 0], "time": [0, 97403 * 86400]}
+    report = import_events(write_csv(tmp_path / "e.csv", table), tmp_path / "a")
+    assert report.hints[0].startswith("the times span 97403 days, 0:00:00: that is more than a century.")
+    table["time"] = ["1975-01-01", "2099-01-01"]  # dates are meant
+    assert import_events(write_csv(tmp_path / "e.csv", table), tmp_path / "b").hints == []
+
+
 def test_query_over_its_own_files(tmp_path):
     file = write_csv(tmp_path / "e.csv", {"a": [0, 1, 2], "b": [1, 0, 1], "t": [3, 2, 1]})
     report = import_events(

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from tgscale.data import value_summary
 from tgscale.data.generate import generate_stream
+from tgscale.data.ingest import import_events
 from tgscale.data.store import open_stream, save_stream
 from tgscale.data.stream import EventStream, Split
 from tgscale.data.summary import render, summarize
@@ -37,6 +39,91 @@ def test_counts_by_hand():
     assert summary["degree"]["mean"] == pytest.approx(11 / 4)
     assert summary["degree"]["median"] == 2.5  # degrees 5, 3, 2, 1
     assert summary["degree"]["gini"] == pytest.approx(13 / 44)
+
+
+def test_features_by_hand(monkeypatch):
+    features = np.array([[1, 0], [3, np.nan], [np.inf, 0], [-1, 0], [0, 0], [9, 9]], np.float32)
+    stream = replace(small(), edge_features=features)
+    monkeypatch.setattr(value_summary, "FEATURE_EVENTS", 5)
+    monkeypatch.setattr(value_summary, "CHUNK_VALUES", 4)  # two rows at a time
+    assert summarize(stream)["features"] == {
+        "events": 5,
+        "of": 6,
+        "each": [
+            {"name": "f0", "min": -1, "mean": 0.75, "max": 3, "zeros": 1, "not_finite": 1},
+            {"name": "f1", "min": 0, "mean": 0, "max": 0, "zeros": 4, "not_finite": 1},
+        ],
+    }
+    assert "(of the first 5 events)" in drawn(stream)
+    assert summarize(small())["features"] is None
+
+
+def test_a_feature_without_a_finite_value():
+    stream = replace(small(), edge_features=np.full((6, 1), np.nan, np.float32))
+    assert summarize(stream)["features"]["each"][0]["mean"] is None
+    assert "not finite" in drawn(stream)
+
+
+def test_of_many_features_those_with_extreme_values_are_drawn():
+    features = np.zeros((6, 40), np.float32)
+    features[0, 33] = -1e9
+    text = drawn(small(edge_features=features))
+    assert "the 20 of 40 with the largest values" in text
+    assert "-1e+09" in text
+    assert text.index("f33") < text.index("f0")
+
+
+def test_features_have_the_names_of_the_source(tmp_path):
+    (tmp_path / "e.csv").write_text("src,dst,time,amount,fee\n0,1,2,0.5,1\n1,0,3,2,0\n")
+    import_events(tmp_path / "e.csv", tmp_path / "a", edge_features="amount,fee")
+    each = summarize(open_stream(tmp_path / "a"))["features"]["each"]
+    assert [one["name"] for one in each] == ["amount", "fee"]
+
+
+def test_classes_with_names_are_counted():
+    classes = {"label": ("fees", "rent"), "edge_classes": ("a", "b"), "node_label": ("x", "y")}
+    marks = np.array([[1, 1], [0, 1], [0, 0], [0, 1], [0, 0], [0, 0]], np.uint8)
+    stream = small(label=np.array([0, 1, 1, 1, 1, 1]), edge_classes=marks, node_label=np.array([0, -1, 0, 1, -1]))
+    stream = replace(stream, classes=classes)
+    expected = {"label": {"fees": 1, "rent": 5}, "edge_classes": {"a": 1, "b": 3}, "node_label": {"x": 2, "y": 1}}
+    assert summarize(stream)["class_counts"] == expected
+    assert "rent 5, fees 1" in drawn(stream)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40))
+def test_duplicates_equal_brute_force(rows):
+    stream = EventStream.from_arrays(*np.array(rows).T)
+    assert summarize(stream, Split(0, 0, len(rows)))["duplicates"] == len(rows) - len(set(rows))
+
+
+def test_what_looks_odd_is_noted():
+    def notes(time, unit="s"):
+        ends = np.arange(len(time)) % 2
+        return summarize(replace(EventStream.from_arrays(ends, 1 - ends, np.array(time)), time_unit=unit))["notes"]
+
+    assert notes([1_600_000_000, 1_600_000_009]) == []
+    assert "far in the future" in notes([1_600_000_000_000, 1_600_000_000_009])[0]
+    assert "span 97403 days, 0:00:00: that is more than a century" in notes([0, 97403 * DAY])[0]
+    assert "--source-time-unit ms" in notes([0, 97403 * DAY])[0]
+    assert notes([0, 97403 * DAY], "ms") == notes([0, 97403 * DAY], "step") == []
+    assert "100.0 % of the events share their time" in notes([5, 5, 6, 6])[0]
+    assert "note: 100.0 % of" in drawn(EventStream.from_arrays(np.array([0, 1]), np.array([1, 0]), np.array([5, 5])))
+
+
+@pytest.mark.parametrize("start", [0, 1_600_000_000_000_000_000])
+def test_the_parts_are_not_cut_in_a_terminal(start):
+    time = start + np.arange(100) * 10**15
+    stream = replace(EventStream.from_arrays(np.zeros(100, int), np.ones(100, int), time), time_unit="ns")
+    text = drawn(stream, 80)
+    assert "…" not in text
+    assert ("2020-09-13 12:26" in text) == (start > 0)
+
+
+def drawn(stream, width=140):
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(render(summarize(stream)))
+    return " ".join(console.export_text().split())
 
 
 def test_bursts_by_hand():

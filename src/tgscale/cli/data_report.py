@@ -9,6 +9,7 @@ from tgscale.data.ingest import ImportReport
 from tgscale.data.snapshot_report import SnapshotReport
 from tgscale.data.snapshots import SnapshotSequence
 from tgscale.data.store import NODE_IDS
+from tgscale.data.time_words import date_of
 from tgscale.data.value_words import counted
 
 MOST_NAMES = 12
@@ -25,7 +26,7 @@ def events_text(report: ImportReport) -> str:
     lines = [
         f"read as {report.format}{f' ({report.note})' if report.note else ''}: {roles}",
         f"{counted(report.events, 'event')}, {counted(report.nodes, 'node')}{sources}, {features}{node_features}"
-        f"{classes}, times {report.first_time:,} to {report.last_time:,} {report.time_unit}",
+        f"{classes}, {_times(report)}",
     ]
     return _with_rest(report, lines, "--edge-features takes numbers, --edge-classes takes names")
 
@@ -49,6 +50,12 @@ def sequence_text(sequence: SnapshotSequence) -> str:
     parts += [counted(sequence.node_dim, "node feature")] if sequence.node_dim else []
     parts += [f"{sequence.target_dim} to predict"] if sequence.target_dim else []
     return ", ".join(parts)
+
+
+def _times(report: ImportReport) -> str:
+    first, last = (date_of(time, report.time_unit) for time in (report.first_time, report.last_time))
+    dates = f" ({first} to {last} UTC)" if first and last else ""
+    return f"times {report.first_time:,} to {report.last_time:,} {report.time_unit}{dates}"
 
 
 def _roles(columns: Columns, *parts: str) -> list[str]:

@@ -24,6 +24,7 @@ from tgscale.data.reading import Reading, check_choice, checked_rows, find_files
 from tgscale.data.row_classes import ClassNames, write_classes
 from tgscale.data.staging import Staged, Times
 from tgscale.data.store import NODE_IDS
+from tgscale.data.time_words import gap_hint
 from tgscale.data.work import work_database
 from tgscale.errors import DataError
 
@@ -152,6 +153,8 @@ def read_rows(
             fresh, unknown = ids.number(db, where, () if queries else ("dst",), options.unknown)
             dropped += unknown
             refuse_nothing_left(db, rows, dropped)
+            if hint := _gap(db, data, meta["time_unit"]):
+                progress(f"note: {hint}")
             nodes = ids.nodes + fresh
             _write(db, writer, staged, table, width, nodes, queries, left_out)
             strange = write_classes(db, writer, rows, staged, classes, options.classes, meta) if classes else 0
@@ -216,6 +219,13 @@ def _too_early(db: duckdb.DuckDBPyConnection, where: str, first: int, unit: str,
         )
     db.execute(f"UPDATE staged SET problem = 'time' WHERE {early}")
     return [Dropped("time", count, [words])]
+
+
+def _gap(db: duckdb.DuckDBPyConnection, data: Path, unit: str) -> str | None:
+    """What is implausible about the time between the data and these rows, if anything."""
+    first = db.execute("SELECT min(time) FROM staged WHERE problem IS NULL").fetchall()[0][0]
+    time = np.load(data / "time.npy", mmap_mode="r")
+    return gap_hint(first, (int(time[0]), int(time[-1])), unit)
 
 
 def _write(

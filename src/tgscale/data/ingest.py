@@ -20,6 +20,7 @@ from tgscale.data.reading import Reading, find_files, origin, prepare
 from tgscale.data.sorting import write_events
 from tgscale.data.staging import Staged, Times
 from tgscale.data.store import check_target, writing
+from tgscale.data.time_words import unit_hint
 from tgscale.data.work import work_database
 from tgscale.errors import ConfigError
 
@@ -180,7 +181,7 @@ def import_events(
         seconds=clock.perf_counter() - began,
         dropped=prepared.dropped,
         unused=prepared.unused,
-        hints=_hints(written.last_time, times),
+        hints=_hints(written.first_time, written.last_time, times, prepared.staged.dated),
     )
 
 
@@ -196,11 +197,7 @@ def _patterns(edge_features: str | Sequence[str] | None) -> tuple[str, ...]:
     return tuple(edge_features or ())
 
 
-def _hints(last_time: int, times: Times) -> list[str]:
-    # A number of seconds that lies after the year 5000 is rather a number of milliseconds.
-    if times.unit == "step" or last_time < 10**11 * times.scale or times.source_unit != "s":
-        return []
-    return [
-        f"the last time is {last_time} {times.unit}: that is far in the future. If the source counts in milliseconds, "
-        "import it with --source-time-unit ms --time-unit ms (or us, ns)."
-    ]
+def _hints(first_time: int, last_time: int, times: Times, dated: bool) -> list[str]:
+    # Of dates, and where the unit of the source was said, nothing was taken for granted.
+    hint = None if dated or times.source_unit != "s" else unit_hint(first_time, last_time, times.unit)
+    return [] if hint is None else [hint]

@@ -11,7 +11,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from tgscale.data.snapshots import SnapshotSequence
-from tgscale.data.summary import describe_storage, describe_time, percent, storage_table, text
+from tgscale.data.summary import describe_storage, percent, storage_table, text
+from tgscale.data.time_words import describe_time
 
 COLUMNS = (
     "offsets", "indptr", "neighbor", "graph_of", "edge_weight", "edge_type", "edge_label", "node_features", "target",

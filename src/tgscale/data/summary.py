@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,15 @@ from rich.table import Table
 
 from tgscale.data.files import scanning
 from tgscale.data.stream import MARK_EVENTS, EventStream, Split, mark_nodes
+from tgscale.data.time_words import date_of, describe_time, unit_hint
+from tgscale.data.value_summary import count_classes, count_duplicates, describe_features
+from tgscale.data.value_words import counted
 
-PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
-# Times below this many seconds (1980-01-01) count from the data's own start rather than from 1970.
-EARLIEST_DATE = 315_532_800
 PARTS = ("train", "val", "test")
+MOST_FEATURES, MOST_NAMES = 20, 12
+"""What the tables show at most."""
+NEARLY_ALL = 0.99
+COUNTED = {"label": "events of each", "edge_classes": "events of each", "node_label": "nodes of each"}
 
 
 def summarize(stream: EventStream, split: Split | None = None) -> dict[str, Any]:
@@ -31,11 +34,15 @@ def summarize(stream: EventStream, split: Split | None = None) -> dict[str, Any]
         Plain numbers, strings, lists and dicts (JSON can hold them):
 
         * ``name``, ``events``, ``nodes``, ``active_nodes`` (with an event), ``sources``, ``destinations`` (distinct),
-          ``bipartite``, ``self_loops``, ``pairs`` (distinct, unordered), ``edge_dim``, ``node_dim``
+          ``bipartite``, ``self_loops``, ``duplicates`` (events with source, destination and time of an earlier one),
+          ``pairs`` (distinct, unordered), ``edge_dim``, ``node_dim``
+        * ``features``: None, or ``events`` (the first ones, which were looked at), ``of`` (all), and for ``each`` edge
+          feature its ``name``, ``min``, ``mean`` and ``max`` (of finite values), ``zeros`` and ``not_finite`` (counts)
         * ``label``: None, or ``distinct`` and ``nonzero_share``
         * ``edge_classes``: None, or the number of ``classes``, ``per_event`` (their mean number) and ``without`` (share
           of events that have none)
         * ``node_label``: None, or the number of ``classes`` and of ``labelled`` nodes
+        * ``class_counts``: for each column whose classes have names, how many events or nodes are of each
         * ``time``: ``unit``, ``first``, ``last``, ``span`` in steps; ``span_text`` and, where the times are dates,
           ``first_date`` and ``last_date`` (UTC, else None)
         * ``ties``: ``distinct_times``, ``shared_share`` (events that share their time with another), ``largest``
@@ -47,6 +54,7 @@ def summarize(stream: EventStream, split: Split | None = None) -> dict[str, Any]
         * ``split``: for each part ``part``, ``events``, ``first_event``, ``first_time``, ``last_time``, ``new_nodes``
           (nodes of the part without a training event), ``new_node_share`` (events that touch one), ``repeat_share``
           (events whose pair has met strictly before); times and shares are None in an empty part
+        * ``notes``: what looks odd, in words
         * ``storage``: bytes of each column, ``on_disk`` True when they are files of a data directory.
     """
     split = stream.split() if split is None else split
@@ -58,6 +66,8 @@ def summarize(stream: EventStream, split: Split | None = None) -> dict[str, Any]
 def _summarize(stream: EventStream, split: Split) -> dict[str, Any]:
     degree = np.diff(stream.tcsr.indptr)
     pairs, repeats = _repeats(stream)
+    ties = _describe_ties(stream)
+    first, last = int(stream.time[0]), int(stream.time[-1])
     return {
         "name": stream.name,
         "events": stream.num_events,
@@ -67,17 +77,21 @@ def _summarize(stream: EventStream, split: Split) -> dict[str, Any]:
         "destinations": len(stream.destinations),
         "bipartite": stream.num_sources is not None,
         "self_loops": int(np.count_nonzero(np.asarray(stream.src) == stream.dst)),
+        "duplicates": count_duplicates(stream),
         "pairs": pairs,
         "edge_dim": stream.edge_dim,
         "node_dim": stream.node_dim,
+        "features": describe_features(stream),
         "label": _describe_label(stream.label),
         "edge_classes": _describe_classes(stream.edge_classes),
         "node_label": _describe_node_label(stream.node_label),
-        "time": describe_time(int(stream.time[0]), int(stream.time[-1]), stream.time_unit),
-        "ties": _describe_ties(stream),
+        "class_counts": count_classes(stream),
+        "time": describe_time(first, last, stream.time_unit),
+        "ties": ties,
         "degree": _describe_degree(degree[degree > 0]),
         "bursts": _describe_bursts(stream),
         "split": [_describe_part(stream, split, part, repeats) for part in PARTS],
+        "notes": _notes(first, last, stream.time_unit, ties),
         "storage": describe_storage(stream.path, {} if stream.path else _columns(stream)),
     }
 
@@ -105,36 +119,6 @@ def _describe_node_label(label: np.ndarray | None) -> dict[str, Any] | None:
     return {"classes": len(np.unique(known)), "labelled": len(known)}
 
 
-def describe_time(first: int, last: int, unit: str) -> dict[str, Any]:
-    """First and last time and the span, in words too; see :func:`summarize`."""
-    dated = unit in PER_SECOND and first >= EARLIEST_DATE * PER_SECOND[unit]
-    return {
-        "unit": unit,
-        "first": first,
-        "last": last,
-        "span": last - first,
-        "span_text": _span_text(last - first, unit),
-        "first_date": _date(first, unit) if dated else None,
-        "last_date": _date(last, unit) if dated else None,
-    }
-
-
-def _span_text(steps: int, unit: str) -> str:
-    if unit in PER_SECOND:
-        try:
-            return str(timedelta(seconds=steps // PER_SECOND[unit]))
-        except OverflowError:
-            pass
-    return f"{steps:,} {unit}"
-
-
-def _date(time: int, unit: str) -> str | None:
-    try:
-        return datetime.fromtimestamp(time // PER_SECOND[unit], UTC).strftime("%Y-%m-%d %H:%M:%S")
-    except (OverflowError, ValueError, OSError):  # after the year 9999
-        return None
-
-
 @numba.njit(cache=True)
 def _count_ties(time):
     distinct, shared, largest, run = 0, 0, 0, 0
@@ -151,6 +135,18 @@ def _count_ties(time):
 def _describe_ties(stream: EventStream) -> dict[str, Any]:
     distinct, shared, largest = _count_ties(stream.time)
     return {"distinct_times": distinct, "shared_share": shared / stream.num_events, "largest": largest}
+
+
+def _notes(first: int, last: int, unit: str, ties: dict[str, Any]) -> list[str]:
+    hint = unit_hint(first, last, unit)
+    notes = [] if hint is None else [hint]
+    if ties["shared_share"] > NEARLY_ALL:
+        notes.append(
+            f"{percent(ties['shared_share'])} of the events share their time with others ({ties['distinct_times']:,} "
+            "distinct times): events of one time cannot see each other. Import finer times, if there are any, or make "
+            "snapshots (`tgscale data import --every`)."
+        )
+    return notes
 
 
 def _describe_degree(degree: np.ndarray) -> dict[str, Any]:
@@ -249,7 +245,11 @@ def _columns(stream: EventStream) -> dict[str, np.ndarray | None]:
 
 def render(summary: dict[str, Any]) -> RenderableType:
     """Lay a summary out as tables for the terminal."""
-    return Group(_stream_table(summary), _split_table(summary["split"]), storage_table(summary["storage"]))
+    tables: list[RenderableType] = [_stream_table(summary), _split_table(summary["split"], summary["time"])]
+    if summary["features"]:
+        tables.append(_feature_table(summary["features"]))
+    notes = [f"note: {note}" for note in summary["notes"]]
+    return Group(*tables, storage_table(summary["storage"]), *notes)
 
 
 def text(value: Any) -> str:
@@ -274,13 +274,18 @@ def _stream_table(summary: dict[str, Any]) -> Table:
     for name in ("events", "nodes", "active_nodes", "sources", "destinations", "bipartite", "pairs"):
         table.add_row(name.replace("_", " "), text(summary[name]))
     table.add_row("self-loops", f"{summary['self_loops']:,} ({percent(summary['self_loops'] / summary['events'])})")
+    table.add_row("duplicates", f"{summary['duplicates']:,} with source, destination and time of another")
     table.add_row("features", f"{summary['edge_dim']} per edge, {summary['node_dim']} per node")
-    labels = "none" if label is None else f"{label['distinct']} values, {percent(label['nonzero_share'])} not 0"
+    labels = (
+        "none" if label is None else f"{counted(label['distinct'], 'value')}, {percent(label['nonzero_share'])} not 0"
+    )
     table.add_row("labels", labels)
     if marks := summary["edge_classes"]:
         table.add_row("classes of events", f"{marks['classes']:,}, {marks['per_event']:.2f} per event")
     if nodes := summary["node_label"]:
         table.add_row("classes of nodes", f"{nodes['classes']:,}, known of {nodes['labelled']:,} nodes")
+    for column, counts in summary["class_counts"].items():
+        table.add_row(f"  {COUNTED[column]}", _counts_text(counts))
     table.add_section()
     for end in ("first", "last"):
         date = time[f"{end}_date"]
@@ -295,14 +300,46 @@ def _stream_table(summary: dict[str, Any]) -> Table:
     return table
 
 
-def _split_table(parts: list[dict[str, Any]]) -> Table:
+def _counts_text(counts: dict[str, int]) -> str:
+    """The most frequent classes, with how many are of each."""
+    most = sorted(counts.items(), key=lambda item: -item[1])
+    more = f", .. ({len(most):,} in all)" if len(most) > MOST_NAMES else ""
+    return ", ".join(f"{name} {number:,}" for name, number in most[:MOST_NAMES]) + more
+
+
+def _split_table(parts: list[dict[str, Any]], time: dict[str, Any]) -> Table:
+    def moment(value: int | None) -> str:
+        if value is None:
+            return "-"
+        date = date_of(value, time["unit"]) if time["first_date"] else None
+        return str(value) if date is None else date[:-3]  # without seconds three of them fit into a terminal
+
     table = Table("part", title="Split by time", title_justify="left")
-    for column in ("events", "first time", "last time", "new nodes", "events with a new node", "repeated pairs"):
-        table.add_column(column, justify="right")
     for part in parts:
-        times = ("-" if part[name] is None else str(part[name]) for name in ("first_time", "last_time"))
-        shares = (percent(part["new_node_share"]), percent(part["repeat_share"]))
-        table.add_row(part["part"], text(part["events"]), *times, text(part["new_nodes"]), *shares)
+        table.add_column(part["part"], justify="right", overflow="fold")
+    table.add_row("events", *(text(part["events"]) for part in parts))
+    for end in ("first_time", "last_time"):
+        table.add_row(end.replace("_", " "), *(moment(part[end]) for part in parts))
+    table.add_row("new nodes", *(text(part["new_nodes"]) for part in parts))
+    table.add_row("with a new node", *(percent(part["new_node_share"]) for part in parts))
+    table.add_row("repeated pairs", *(percent(part["repeat_share"]) for part in parts))
+    return table
+
+
+def _feature_table(features: dict[str, Any]) -> Table:
+    each, rows = features["each"], features["events"]
+    title = "Edge features"
+    if rows < features["of"]:
+        title += f" (of the first {rows:,} events)"
+    if len(each) > MOST_FEATURES:
+        title += f": the {MOST_FEATURES} of {len(each)} with the largest values; --json has all"
+        each = sorted(each, key=lambda one: -max(abs(one["min"] or 0), abs(one["max"] or 0)))[:MOST_FEATURES]
+    table = Table("feature", title=title, title_justify="left")
+    for column in ("min", "mean", "max", "zero", "not finite"):
+        table.add_column(column, justify="right")
+    for one in each:
+        values = ("-" if one[name] is None else f"{one[name]:.4g}" for name in ("min", "mean", "max"))
+        table.add_row(one["name"], *values, percent(one["zeros"] / rows), text(one["not_finite"]))
     return table
 
 
