@@ -55,6 +55,12 @@ TRAIN = ("train", "--run", "new")
         # an option or a command misspelled
         ((*TRAIN, "--data", "data", "--train.epoch", "3"), 2, ["--train.epoch", "--train.epochs INT"]),
         (("trian", "--data", "data"), 2, ["Did you mean `tgscale train`?"]),
+        (("data", "imprt", "events.csv", "--out", "x"), 2, ["`tgscale data imprt` is", "mean `tgscale data import`?"]),
+        (("data", "generate", "strem", "--out", "x"), 2, ["mean `tgscale data generate stream`?"]),
+        (("info", "data"), 2, ["`tgscale info` is not a command. Did you mean `tgscale data info`?"]),
+        (("import", "events.csv"), 2, ["Did you mean `tgscale data import`?"]),
+        (("version",), 2, ["Did you mean `tgscale --version`?"]),
+        (("data", "export", "data", "--out", "x.csv", "--format", "tgb"), 2, ["Did you mean tgb-csv?"]),
         (("train", "data", "--run", "new"), 2, ["tgscale train --data data --run RUN"]),
         (("train", "missing.yaml", "--run", "new"), 2, ["config file missing.yaml cannot be read"]),
         # layout and number of processes

@@ -144,6 +144,18 @@ def test_wrong_query(folder):
     refused(folder, GOOD, "--query", "FORM", error=ConfigError, query="SELECT * FORM source")
 
 
+def test_a_query_that_calculates_with_text(folder):
+    (folder / "e.csv").write_text(GOOD)
+    with pytest.raises(ConfigError) as caught:
+        import_events(folder / "e.csv", folder / "out" / "store", query="SELECT *, 1 + f0 AS g FROM source")
+    lines = str(caught.value).splitlines()
+    assert "No function matches" in lines[0]
+    assert "CAST(x AS DOUBLE)" in lines[1]
+    assert "1 + f0" in lines[2]
+    assert lines[3].strip() == "^"
+    assert len(lines) == 4
+
+
 # Options
 
 

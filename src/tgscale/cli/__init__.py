@@ -81,7 +81,7 @@ def _main(argv: list[str]) -> None:
         if argv[:1] == ["--print-completion"]:
             print(importlib.import_module("tgscale.cli.completion").script(" ".join(argv[1:]), COMMANDS), end="")
             return
-        dispatch("tgscale", ABOUT, COMMANDS, argv)
+        dispatch("tgscale", ABOUT, COMMANDS, argv, ("--version", "--print-completion", "--help"))
         if argv in ([], ["-h"], ["--help"]):
             print(f"\n{OPTIONS}")
     except TgscaleError as error:

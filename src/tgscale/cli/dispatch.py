@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from tgscale.errors import ConfigError
+
+LEAST_LIKENESS = 0.5
+"""Of a name to what was typed, to be suggested."""
 
 
 class Command(NamedTuple):
@@ -25,8 +29,17 @@ class Command(NamedTuple):
     group: str = ""
 
 
-def dispatch(prog: str, about: str, commands: Mapping[str, Command], argv: list[str]) -> None:
+def dispatch(
+    prog: str, about: str, commands: Mapping[str, Command], argv: list[str], options: Sequence[str] = ()
+) -> None:
     """Run the subcommand that ``argv`` starts with; names may be of several words. Help when it starts with none.
+
+    Args:
+        prog: the command so far.
+        about: a line on what it does.
+        commands: the subcommands by name.
+        argv: the words that were typed after it.
+        options: what it takes in place of a subcommand, to be suggested.
 
     Raises:
         ConfigError: no such subcommand; the message gives the nearest one.
@@ -40,10 +53,25 @@ def dispatch(prog: str, about: str, commands: Mapping[str, Command], argv: list[
         return None
     if argv[0].startswith("-"):
         raise ConfigError(f"`{prog}` has no option {argv[0]}.\n\n{usage(prog, about, commands)}")
-    typed = " ".join(word for word in argv[:2] if not word.startswith("-"))
-    near = difflib.get_close_matches(typed, commands, n=1, cutoff=0.5)
-    hint = f" Did you mean `{prog} {near[0]}`?" if near else ""
+    typed, near = _nearest(commands, argv, options)
+    hint = f" Did you mean `{prog} {near}`?" if near else ""
     raise ConfigError(f"`{prog} {typed}` is not a command.{hint}\n\n{usage(prog, about, commands)}")
+
+
+def _nearest(commands: Mapping[str, Command], argv: list[str], options: Sequence[str]) -> tuple[str, str | None]:
+    """The words that were meant as a command (what follows is its own), and the command or option most like them."""
+    words = list(itertools.takewhile(lambda word: not word.startswith("-"), argv))
+    names = [(name, name) for name in commands]
+    for name, command in commands.items():
+        names += [(part, f"{name} {part}") for part in (command.parts() if command.parts else ())]
+    names += [(option.lstrip("-"), option) for option in options]
+    best: tuple[float, str, str | None] = (LEAST_LIKENESS, words[0], None)
+    for name, whole in names:
+        typed = " ".join(words[: len(name.split())])
+        likeness = difflib.SequenceMatcher(None, typed, name).ratio()
+        if likeness > best[0]:
+            best = (likeness, typed, whole)
+    return best[1:]
 
 
 def usage(prog: str, about: str, commands: Mapping[str, Command]) -> str:

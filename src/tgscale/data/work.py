@@ -66,7 +66,7 @@ def work_database(folder: Path, memory: int, query: str | None) -> Iterator[duck
     except (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException) as error:
         if query is None:
             raise
-        raise ConfigError(f"the --query cannot be run: {error}") from None
+        raise ConfigError(f"the --query cannot be run: {_query_fault(str(error))}") from None
     except (duckdb.DataError, duckdb.InvalidInputException) as error:
         raise DataError(f"the source cannot be read: {_first(error)}") from None
     finally:
@@ -75,3 +75,11 @@ def work_database(folder: Path, memory: int, query: str | None) -> Iterator[duck
 
 def _first(error: Exception) -> str:
     return str(error).split("\n\n")[0].strip()
+
+
+def _query_fault(error: str) -> str:
+    """What is wrong with a query and where, without the dozens of variants of a function that DuckDB lists."""
+    lines = [line for line in error.splitlines() if line.strip() and not line.startswith("\t")]
+    if "No function matches" in lines[0] and "VARCHAR" in lines[0]:
+        lines.insert(1, "The columns of a CSV file are text (VARCHAR): to calculate, write CAST(x AS DOUBLE).")
+    return "\n".join(lines)

@@ -48,7 +48,8 @@ def check_format(name: str, table: dict[str, Any]) -> None:
         ConfigError: names the nearest right one.
     """
     if name not in table:
-        near = difflib.get_close_matches(name, table, n=1)
+        begin = [known for known in table if name and known.startswith(name)]
+        near = begin or difflib.get_close_matches(name, table, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise ConfigError(f"--format {name!r} cannot be written: choose {', '.join(table)}.{hint}")
 
