@@ -68,6 +68,12 @@ def test_times_of_another_unit_are_pointed_out(tgscale, capsys, tmp_path):
     assert "after the last one" not in capsys.readouterr().err
 
 
+def test_one_row_is_not_several(tgscale, capsys, tmp_path):
+    query = "SELECT 1 AS src, 2 AS dst, max(time) AS time FROM source"
+    assert tgscale("predict", *NEW[:1], "--out", str(tmp_path / "p.parquet"), *NEW[3:], "--query", query) == 0
+    assert "1 event scored in" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("argv", "code", "words"),
     [

@@ -13,6 +13,7 @@ from rich.filesize import decimal
 from tgscale.data.directory import kind_of
 from tgscale.data.export import WRITERS, ExportReport, export_events
 from tgscale.data.export.snapshots import SNAPSHOT_WRITERS, export_snapshots
+from tgscale.data.value_words import counted
 from tgscale.train.config_io import parse
 
 
@@ -40,7 +41,8 @@ def run(argv: list[str]) -> None:
 def report_text(report: ExportReport) -> str:
     """What an export did, what it could not carry, and the command that reads it back."""
     about = WRITERS[report.format].about if report.of == "events" else SNAPSHOT_WRITERS[report.format].about
-    lines = [f"written as {report.format} ({about}): {report.rows:,} {report.of}"]
+    rows = counted(report.rows, report.of.replace("s", "", 1), report.of)  # events, or edges of snapshots
+    lines = [f"written as {report.format} ({about}): {rows}"]
     if report.lost:
         lines.append(f"warning: {report.format} does not carry {', '.join(report.lost)}")
     lines += [f"note: {remark}" for remark in report.remarks]

@@ -12,6 +12,7 @@ import tyro
 
 from tgscale.cli.console import Output
 from tgscale.data.following import RowOptions
+from tgscale.data.value_words import counted
 from tgscale.errors import ConfigError
 from tgscale.stream.predict.request import Request, state_beside
 from tgscale.stream.predict.run import run_request
@@ -123,17 +124,20 @@ def _names(text: str) -> tuple[str, ...]:
 def print_done(done: dict[str, Any], command: PredictCommand) -> None:
     """What was done, in words."""
     console = Output(soft_wrap=True, highlight=False)
-    what = "queries answered" if command.queries else f"events {'classified' if 'classes' in done else 'scored'}"
+    done_to = "classified" if "classes" in done else "scored"
+    what = ("query answered", "queries answered") if command.queries else (f"event {done_to}", f"events {done_to}")
     console.print(
-        f"{done['rows']:,} {what} in {done['seconds']:.1f} s ({done['rows_per_second']:,.0f} rows/s), at most "
+        f"{counted(done['rows'], *what)} in {done['seconds']:.1f} s ({done['rows_per_second']:,.0f} rows/s), at most "
         f"{done['peak_memory_bytes'] / 2**20:,.0f} MiB."
     )
     if command.queries and done["events"]:
-        console.print(f"{done['events']:,} events entered the memory meanwhile.")
+        console.print(f"{counted(done['events'], 'event')} entered the memory meanwhile.")
     if done["fresh_nodes"]:
-        console.print(f"{done['fresh_nodes']:,} nodes are new: their memory starts empty.")
+        console.print(
+            f"{counted(done['fresh_nodes'], 'node is new: its', 'nodes are new: their')} memory starts empty."
+        )
     for part, rows in done["dropped"].items():
-        console.print(f"left out {rows:,} rows for their {part}.")
+        console.print(f"left out {counted(rows, 'row')} for {'its' if rows == 1 else 'their'} {part}.")
     if done["unknown_candidates"]:
         console.print(f"{done['unknown_candidates']:,} candidates are no nodes of the data and were left out.")
     if "mrr" in done:

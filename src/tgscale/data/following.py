@@ -25,6 +25,7 @@ from tgscale.data.row_classes import ClassNames, write_classes
 from tgscale.data.staging import Staged, Times
 from tgscale.data.store import NODE_IDS
 from tgscale.data.time_words import gap_hint
+from tgscale.data.value_words import counted
 from tgscale.data.work import work_database
 from tgscale.errors import DataError
 
@@ -208,10 +209,9 @@ def _too_early(db: duckdb.DuckDBPyConnection, where: str, first: int, unit: str,
     count, earliest = db.execute(f"SELECT count(*), min(time) FROM staged WHERE {early}").fetchall()[0]
     if not count:
         return []
-    words = (
-        f"{where}: {count:,} rows are earlier (from {earliest} {unit}) than the last event that the memory has seen "
-        f"({first} {unit})."
-    )
+    rows = counted(count, "row is", "rows are")
+    seen = f"the last event that the memory has seen ({first} {unit})"
+    words = f"{where}: {rows} earlier (from {earliest} {unit}) than {seen}."
     if on_error == "stop":
         raise DataError(
             f"{words} The memory cannot go back: give later rows, leave these out with --on-error drop, or start from "

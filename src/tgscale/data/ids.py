@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from tgscale.data.formats.source import sql_text
 from tgscale.data.problems import Dropped
 from tgscale.data.store import NODE_IDS, destinations_shifted, read_meta
+from tgscale.data.value_words import counted
 from tgscale.errors import DataError
 
 SIDES = ("src", "dst")
@@ -77,16 +78,17 @@ class NodeIds:
             count, example = db.execute(
                 f"SELECT count(*), min(id) FROM {side}_ids ANTI JOIN {side}_nodes USING (id)"
             ).fetchall()[0]
+            words = f"{counted(count, 'id is not a node', 'ids are not nodes')} of the data"
             if count and unknown == "stop":
                 raise DataError(
-                    f"{where}: {count:,} ids are not nodes of the data, such as {example!r}. Pass --unknown fresh to "
-                    "give them a memory that starts empty, or --unknown drop to leave their rows out."
+                    f"{where}: {words}, such as {example!r}. Pass --unknown fresh to give them a memory that starts "
+                    "empty, or --unknown drop to leave their rows out."
                 )
             if count and unknown == "drop":
                 either = " OR ".join(f"{role} NOT IN (SELECT id FROM {side}_nodes)" for role in (side, *more))
                 rows = db.execute(f"SELECT count(*) FROM staged WHERE problem IS NULL AND ({either})").fetchall()[0][0]
                 db.execute(f"UPDATE staged SET problem = '{side}' WHERE problem IS NULL AND ({either})")
-                dropped.append(Dropped(side, rows, [f"{where}: {count:,} ids are not nodes of the data."]))
+                dropped.append(Dropped(side, rows, [f"{where}: {words}."]))
             elif count:
                 first = self.nodes + db.execute("SELECT count(*) FROM fresh").fetchall()[0][0]
                 db.execute(
