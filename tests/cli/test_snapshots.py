@@ -75,6 +75,7 @@ def test_a_yaml_file_and_flags_over_it(tgscale, slides, tmp_path):
     ("words", "message"),
     [
         (["--model", "tgnc"], "tgcn"),
+        (["--model", "tgn"], "model tgn is for event streams, and the data are snapshots: choose one of tgcn"),
         (["--window", "40"], "window = 40"),
         (["--task", "edge"], "--label"),
         (["--partition", "vertex", "--assign", "lpt"], "leave assign out"),

@@ -42,6 +42,11 @@ def test_a_model_is_chosen_by_its_name(monkeypatch, data, capsys, tmp_path, word
     assert "jodie" in capsys.readouterr().out
 
 
+def test_help_lists_the_model_as_it_is_given(monkeypatch, capsys):
+    assert run_here(monkeypatch, "train", "--help") == 0
+    assert re.search(r"--model\.name STR, --model STR|--model STR, --model\.name STR", capsys.readouterr().out)
+
+
 def test_a_model_may_stand_in_a_file_and_brings_its_sampling(tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text("data: d\nrun: r\nmodel: tgat\n")
@@ -88,7 +93,7 @@ def test_evaluate_leaves_the_own_destination_out_by_a_flag(monkeypatch, data, ca
     [
         (["tarin"], 2, ["Did you mean `tgscale train`?"]),
         (["train", "--data", "nothing", "--run", "a"], 4, ["nothing is not a tgscale data directory", "data import"]),
-        (["train", "--data", "data"], 2, ["--run"]),
+        (["train", "--data", "data"], 2, ["Missing from tgscale train:", "--run", "run tgscale train --help\n"]),
         (["train", "--data", "data", "--run", "a", "--train.epoch", "2"], 2, ["--train.epochs"]),
         (["train", "--data", "data", "--run", "a", "--train.lr", "0"], 2, ["train.lr is 0.0"]),
         (["train", "--data", "data", "--run", "a", "--eval.val", "nan"], 2, ["eval.val nan", "above 0"]),

@@ -91,16 +91,22 @@ def _model_flag(flags: list[str], at: int) -> list[str]:
 def _model_named(file: str | None, flags: list[str]) -> str:
     """The model that flags or else a YAML file name; TGN where neither does."""
     given = (read_yaml(file) if file else {}).get("model") or {}
-    name = given.get("name", "tgn") if isinstance(given, dict) else given
+    name = _model_in(flags) or (given.get("name", "tgn") if isinstance(given, dict) else given)
+    if name not in STREAM_MODELS and name in SNAPSHOT_MODELS:
+        known = ", ".join(STREAM_MODELS)
+        raise ConfigError(f"model {name} is for snapshots, and the data are an event stream: choose one of {known}.")
+    return str(name)
+
+
+def _model_in(flags: list[str]) -> str | None:
+    """The model that ``--model.name`` names, the last time; None where there is none."""
+    name = None
     for at, word in enumerate(flags):
         if word == "--model.name" and at + 1 < len(flags):
             name = flags[at + 1]
         elif word.startswith("--model.name="):
             name = word.partition("=")[2]
-    if name not in STREAM_MODELS and name in SNAPSHOT_MODELS:
-        known = ", ".join(STREAM_MODELS)
-        raise ConfigError(f"model {name} is for snapshots, and the data are an event stream: choose one of {known}.")
-    return str(name)
+    return name
 
 
 def _read_snapshots(preset: str | None, file: str | None, flags: list[str]) -> SnapshotConfig:
@@ -110,6 +116,11 @@ def _read_snapshots(preset: str | None, file: str | None, flags: list[str]) -> S
         )
     if file and "preset" in read_yaml(file):
         raise ConfigError(f"{file} holds options of a run on an event stream, and the data are snapshots.")
+    model = _model_in([word for at in range(len(flags)) for word in _model_flag(flags, at)])
+    model = model or (read_yaml(file) if file else {}).get("model")
+    if model in STREAM_MODELS and model not in SNAPSHOT_MODELS:
+        known = ", ".join(SNAPSHOT_MODELS)
+        raise ConfigError(f"model {model} is for event streams, and the data are snapshots: choose one of {known}.")
     return parse(SnapshotConfig, flags, yaml_path=file, prog=USAGE)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import tyro
 
 from tgscale.errors import ConfigError
 from tgscale.nn.pair_encoding import DEFAULT_GROUPS, GroupName, pair_dim
@@ -28,7 +30,7 @@ DEFAULT_LAYERS = {"tgat": 2, "graphmixer": 1}
 class ModelConfig:
     """What the model is made of. Each model has some of the options; one that it does not have is refused."""
 
-    name: str = "tgn"
+    name: Annotated[str, tyro.conf.arg(aliases=["--model"])] = "tgn"
     """Which model: tgn, jodie, dyrep, apan, tgat, graphmixer, or one that was registered; see docs/models.md."""
     dim: int = 100
     """Width of memory, time encoding and embedding."""

@@ -11,7 +11,6 @@ import dataclasses
 import difflib
 import io
 import itertools
-import re
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
@@ -21,6 +20,7 @@ import tyro
 import yaml
 
 from tgscale.errors import ConfigError
+from tgscale.train.option_words import reworded, unboxed
 
 Config = TypeVar("Config")
 
@@ -134,6 +134,8 @@ def _options(config_type: Any, values: dict[str, Any], source: str, prefix: str 
     options: list[_Option] = []
     for key, value in values.items():
         name = str(key).replace("-", "_")
+        if name not in fields and name.partition(".")[0] in fields:
+            raise ConfigError(f"{source}: option {prefix}{key} is unknown. Nest it: `{_nested(str(key), value)}`.")
         if name not in fields:
             raise ConfigError(f"{source}: option {prefix}{key} is unknown. {_nearest(name, list(fields), prefix)}")
         if dataclasses.is_dataclass(types[name]):
@@ -181,7 +183,7 @@ def _tyro(config_type: type[Config], default: Config | None, args: list[str], pr
     except SystemExit as stop:
         if not stop.code:
             raise  # --help
-        raise ConfigError(_unboxed(printed.getvalue())) from None
+        raise ConfigError(reworded(unboxed(printed.getvalue()), prog)) from None
 
 
 def _refuse_repeated(config_type: Any, argv: Sequence[str]) -> None:
@@ -221,12 +223,10 @@ def _flags(config_type: Any, prefix: str = "") -> Iterator[tuple[str, tuple[str,
             yield flag, (first, plain)
 
 
-def _unboxed(printed: str) -> str:
-    """What tyro printed, without colours, title and frame, and with wrapped lines put together."""
-    lines = re.sub(r"\x1b\[[0-9;]*m", "", printed).splitlines()
-    rows = [line[2:-1].rstrip() for line in lines[1:]]
-    text = "\n".join("" if set(row) <= set("─-") else row for row in rows)
-    return re.sub(r"\n{2,}", "\n", re.sub(r"(?<=\S)\n(?=\S)", " ", text)).strip()
+def _nested(key: str, value: Any) -> str:
+    """A dotted key as YAML wants it: ``train: {epochs: 1}``."""
+    section, dot, rest = key.partition(".")
+    return f"{section}: {{{_nested(rest, value)}}}" if dot else f"{section}: {value}"
 
 
 def _nearest(name: str, names: list[str], prefix: str) -> str:
