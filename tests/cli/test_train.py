@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -9,8 +10,13 @@ from tgscale.cli import train as train_command
 from tgscale.cli.engines import STREAM
 from tgscale.cli.train import read_config
 from tgscale.data.generate import generate_stream
+from tgscale.data.snapshot_generate import generate_snapshots
+from tgscale.data.snapshot_store import save_snapshots
 from tgscale.data.store import save_stream
 from tgscale.errors import ConfigError
+from tgscale.stream.config import default_config
+from tgscale.train.config_io import to_dict
+from tgscale.train.rundir import RunDirectory
 
 SMALL = ["--train.epochs", "1", "--model.dim", "8", "--device", "cpu"]
 
@@ -75,6 +81,69 @@ def test_evaluate_prints_json(monkeypatch, data, capsys):
     assert [protocol[key] for key in ("name", "draw", "batch_size", "seed")] == ["ap-dyglib", "historical", 30, 4]
     assert run_here(monkeypatch, "evaluate", "a", "--protocol", "tgb", "--negatives-per-event", "12", "--quiet") == 0
     assert "hits@10" in capsys.readouterr().out
+
+
+def test_a_finished_run_is_said_to_be_finished(monkeypatch, data, capsys, tmp_path):
+    run_here(monkeypatch, "train", "--data", data, "--run", "a", *SMALL)
+    first, before = capsys.readouterr().out, (tmp_path / "a" / "result.json").read_bytes()
+    (tmp_path / "data").rename(tmp_path / "gone")  # nothing is read again
+    assert run_here(monkeypatch, "train", "--resume", "a") == 0
+    again = capsys.readouterr()
+    assert (again.out, again.err) == (first, "a is finished: nothing is left to train.\n")
+    assert (tmp_path / "a" / "result.json").read_bytes() == before
+    assert run_here(monkeypatch, "train", "--resume", "a", "--quiet") == 0
+    assert capsys.readouterr() == ("", "")
+    assert run_here(monkeypatch, "train", "--resume", "a", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(before)
+
+
+def test_whether_progress_is_shown_may_change_when_a_run_goes_on(monkeypatch, data, capsys, tmp_path):
+    run_here(monkeypatch, "train", "--data", data, "--run", "a", "--quiet", *SMALL)
+    (tmp_path / "a" / "result.json").unlink()
+    assert run_here(monkeypatch, "train", "--resume", "a", "--no-quiet") == 0
+    assert "final pass over val: " in capsys.readouterr().err
+    (tmp_path / "a" / "result.json").unlink()
+    assert run_here(monkeypatch, "train", "--resume", "a") == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def check_moved_data(monkeypatch, capsys):
+    """All that needs the data of the run ``a`` asks for them when they have moved from ``data``, and finds them."""
+    Path("a/result.json").unlink()
+    Path("data").rename("moved")
+    commands = (["evaluate", "a"], ["export", "a", "--out", "x"], ["train", "--resume", "a"])
+    for words in commands:
+        assert run_here(monkeypatch, *words) == 5
+        lay = Path("data").absolute()
+        assert f"the data of a lay at {lay}: give --data NEW, the place where they are now" in capsys.readouterr().err
+    for words in commands:
+        assert run_here(monkeypatch, *words, "--data", "other") == 5
+        assert "is not what a was trained on" in capsys.readouterr().err
+        assert run_here(monkeypatch, *words, "--data", "moved", "--quiet") == 0
+    assert json.loads(Path("a/result.json").read_text())["test"]
+
+
+def test_data_that_have_moved(monkeypatch, data, capsys, tmp_path):
+    run_here(monkeypatch, "train", "--data", data, "--run", "a", "--quiet", *SMALL)
+    save_stream(generate_stream(events=700, nodes=60, edge_features=2), tmp_path / "other")
+    check_moved_data(monkeypatch, capsys)
+
+
+def test_snapshots_that_have_moved(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for name, seed in (("data", 0), ("other", 1)):
+        save_snapshots(generate_snapshots(nodes=60, snapshots=20, edges=80, features=2, seed=seed), tmp_path / name)
+    options = ["--window", "4", "--train.epochs", "1", "--executor", "serial", "--quiet"]
+    assert run_here(monkeypatch, "train", "--data", "data", "--run", "a", *options) == 0
+    check_moved_data(monkeypatch, capsys)
+
+
+def test_without_a_checkpoint_other_data_are_other_options(monkeypatch, data, capsys, tmp_path):
+    config = default_config(tmp_path / data, tmp_path / "a")
+    RunDirectory.create(config.run, to_dict(config)).close()
+    save_stream(generate_stream(events=700, nodes=60, edge_features=2), tmp_path / "other")
+    assert run_here(monkeypatch, "train", "--resume", "a", "--data", "other") == 2
+    assert "was begun with other options" in capsys.readouterr().err
 
 
 def test_evaluate_leaves_the_own_destination_out_by_a_flag(monkeypatch, data, capsys):

@@ -47,6 +47,8 @@ class EvaluateCommand:
     """Events per batch. As in training unless given."""
     seed: int | None = None
     """Seed of the negatives. As in training unless given."""
+    data: Path | None = None
+    """The run's data directory, where it has moved."""
     device: str | None = None
     """As in training unless given."""
     json: bool = False
@@ -63,7 +65,7 @@ def main(argv: list[str]) -> None:
         return
     quiet = command.quiet or command.json
     options = _eval_options(command)
-    result = evaluate(command.run, command.split, command.protocol, command.device, quiet, **options)
+    result = evaluate(command.run, command.split, command.protocol, command.device, quiet, command.data, **options)
     if command.json:
         print(json.dumps(plain(result), indent=1, allow_nan=False))
     else:
@@ -88,7 +90,7 @@ def _evaluate_snapshots(command: EvaluateCommand) -> None:
             flag = name.replace("_", "-")
             raise ConfigError(f"--{flag} is for event streams, and this run is on snapshots: leave it out.")
     quiet = command.quiet or command.json
-    result = evaluate_snapshots(command.run, command.split, command.device, quiet)
+    result = evaluate_snapshots(command.run, command.split, command.device, quiet, command.data)
     if command.json:
         print(json.dumps(plain(result), indent=1, allow_nan=False))
     else:

@@ -24,6 +24,8 @@ class ExportCommand:
     """Run directory."""
     out: Path
     """Folder to make."""
+    data: Path | None = None
+    """The run's data directory, where it has moved."""
     overwrite: bool = False
     """Replace an exported model that is there."""
     json: bool = False
@@ -36,7 +38,7 @@ def main(argv: list[str]) -> None:
     """Export as the command line says, and say what was written."""
     command = parse(ExportCommand, argv, prog="tgscale export")
     export = export_snapshots if RunDirectory.kind_of(command.run) == "snapshots" else export_stream
-    about = export(command.run, command.out, command.overwrite, command.quiet or command.json)
+    about = export(command.run, command.out, command.overwrite, command.quiet or command.json, command.data)
     if command.json:
         print(json.dumps(about, indent=1))
     elif not command.quiet:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import os
 import signal
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from tgscale.cli.engines import SNAPSHOTS, STREAM, Config, engine_of, engine_of_run, names_data
+from tgscale.cli.engines import SNAPSHOTS, STREAM, Config, Engine, engine_of, engine_of_run, names_data
 from tgscale.errors import ConfigError, RunError
 from tgscale.snapshot.config import SnapshotConfig
 from tgscale.stream.config import TrainConfig
 from tgscale.train.distributed import Ranks
-from tgscale.train.run_start import saved_ranks, saved_steps
-from tgscale.train.rundir import plain
+from tgscale.train.run_start import data_of, saved_ranks, saved_steps
+from tgscale.train.rundir import RESULT, plain
 
 
 def main(argv: list[str]) -> None:
@@ -29,11 +30,10 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--max-restarts", type=int)
     parser.add_argument("--json", action="store_true")
     known, flags = parser.parse_known_args(argv)
+    finished = _finished(known.resume) if known.resume else None
     if known.resume:
-        if flags or known.preset:
-            raise ConfigError(f"--resume goes on with the options of that run; leave out {(flags or ['--preset'])[0]}.")
         engine = engine_of_run(known.resume)
-        config = engine.load(known.resume)
+        config = _config_of_run(engine, known, flags, finished is not None)
     else:
         file, flags = _split_off_file(flags)
         _refuse_bare_word(flags)
@@ -42,11 +42,13 @@ def main(argv: list[str]) -> None:
         engine = engine_of(file, flags)
         config = engine.read(known.preset, file, flags)
     workers = _workers(known, config)
-    if workers > 1 or known.max_restarts:
+    if finished is None and (workers > 1 or known.max_restarts):
         _launch(argv, config, workers, known.max_restarts or 0)
     first = Ranks.from_environment().is_first
+    if finished and first and not config.quiet:
+        print(f"{known.resume} is finished: nothing is left to train.", file=sys.stderr)
     try:
-        result = engine.train(config, resume=bool(known.resume))
+        result = finished or engine.train(config, resume=bool(known.resume))
     except KeyboardInterrupt as stop:
         code = 128 + getattr(stop, "signal", signal.SIGINT)
         if not first:
@@ -59,6 +61,27 @@ def main(argv: list[str]) -> None:
         print(json.dumps(plain(result), indent=1))
     elif first and not config.quiet:
         engine.show(result, config.run)
+
+
+def _config_of_run(engine: Engine, known: argparse.Namespace, flags: list[str], finished: bool) -> Config:
+    """The options of a run to go on with, and what may be given beside them, as it is none of the run's own."""
+    parser = _Parser("tgscale train", add_help=False, allow_abbrev=False)
+    parser.add_argument("--quiet", action=argparse.BooleanOptionalAction)
+    parser.add_argument("--data", type=Path)
+    beside, flags = parser.parse_known_args(flags)
+    if flags or known.preset:
+        raise ConfigError(f"--resume goes on with the options of that run; leave out {(flags or ['--preset'])[0]}.")
+    config = engine.load(known.resume)
+    data = config.data if finished else data_of(config, beside.data)
+    return dataclasses.replace(config, data=data, quiet=config.quiet if beside.quiet is None else beside.quiet)
+
+
+def _finished(run: Path) -> dict[str, Any] | None:
+    """The result of a run that has ended; None where it goes on, or where its file is damaged and is written anew."""
+    with contextlib.suppress(OSError, ValueError):
+        result = json.loads((run / RESULT).read_text(encoding="utf-8"))
+        return result if isinstance(result, dict) and result else None
+    return None
 
 
 def _print_both_helps(flags: list[str]) -> NoReturn:

@@ -40,8 +40,10 @@ from tgscale.train.run_start import (
     FINAL_LABELS,
     STEPS,
     TIMELINE,
+    as_begun,
     began_before,
     check_data,
+    data_of,
     enter_run,
     load_best,
     load_run_config,
@@ -79,7 +81,7 @@ def train_snapshots(config: SnapshotConfig, resume: bool = False) -> dict[str, A
             device = find_device(config.device, ranks.local_rank if ranks.world > 1 else None)
             check_loggers(config.log)
             sequence = open_snapshots(config.data)
-            if resume and config != load_config(config.run):
+            if resume and config != as_begun(load_config(config.run), config):
                 raise ConfigError(
                     f"{config.run} was begun with other options: go on with those, or give another --run."
                 )
@@ -112,7 +114,11 @@ def load_config(run: Path) -> SnapshotConfig:
 
 
 def evaluate_snapshots(
-    run: Path | str, split: str = "test", device: str | None = None, quiet: bool = False
+    run: Path | str,
+    split: str = "test",
+    device: str | None = None,
+    quiet: bool = False,
+    data: Path | None = None,
 ) -> dict[str, Any]:
     """Evaluate the best weights of a finished or interrupted run.
 
@@ -121,6 +127,7 @@ def evaluate_snapshots(
         split: ``"val"`` or ``"test"``.
         device: as in training unless given.
         quiet: show no progress.
+        data: the run's data directory, where it has moved.
 
     Returns:
         ``split``, ``protocol``, ``metrics`` and ``baselines``.
@@ -132,6 +139,7 @@ def evaluate_snapshots(
     if split not in ("val", "test"):
         raise ConfigError(f"split {split!r} is unknown: choose val or test.")
     config = load_config(Path(run))
+    config = dataclasses.replace(config, data=data_of(config, data))
     set_threads(config.threads)
     best = load_best(config.run, config.data)
     engine = SnapshotEngine(config, open_snapshots(config.data), find_device(device or config.device))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,15 @@ from tgscale.stream.trainer import load_config
 from tgscale.train.config_io import from_dict, to_dict
 from tgscale.train.environment import find_device, set_threads
 from tgscale.train.exported import check_out, result_of_run, write_export
-from tgscale.train.run_start import load_best
+from tgscale.train.run_start import data_of, load_best
 
 
-def export_stream(run: Path, out: Path, overwrite: bool = False, quiet: bool = False) -> dict[str, Any]:
+def export_stream(
+    run: Path, out: Path, overwrite: bool = False, quiet: bool = False, data: Path | None = None
+) -> dict[str, Any]:
     """Write the best weights of a run and its memory into a folder for :func:`tgscale.load_model`.
+
+    ``data`` is the run's data directory, where it has moved.
 
     Returns:
         What ``config.json`` of the folder holds.
@@ -32,6 +37,7 @@ def export_stream(run: Path, out: Path, overwrite: bool = False, quiet: bool = F
     """
     check_out(out, overwrite)
     config = load_config(run)
+    config = dataclasses.replace(config, data=data_of(config, data))
     set_threads(config.threads)
     best = load_best(run, config.data)
     base = Base.of(config, config.data, "test")

@@ -46,8 +46,10 @@ from tgscale.train.run_start import (
     FINAL_LABELS,
     STEPS,
     TIMELINE,
+    as_begun,
     began_before,
     check_data,
+    data_of,
     enter_run,
     load_best,
     load_run_config,
@@ -126,7 +128,7 @@ def train_stream(config: TrainConfig, resume: bool = False) -> dict[str, Any]:
 
 def _same_options(config: TrainConfig) -> TrainConfig:
     """The options that a run was begun with, which must be those of now; ``auto`` has become a layout."""
-    begun = load_config(config.run)
+    begun = as_begun(load_config(config.run), config)
     if config.layout == "auto":
         config = dataclasses.replace(config, layout=begun.layout)
     if config != begun:
@@ -156,6 +158,7 @@ def evaluate(
     protocol: str | None = None,
     device: str | None = None,
     quiet: bool = False,
+    data: Path | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Evaluate the best weights of a finished or interrupted run.
@@ -166,6 +169,7 @@ def evaluate(
         protocol: a name of :data:`tgscale.stream.protocol.PROTOCOLS`; as in training unless given.
         device: as in training unless given.
         quiet: show no progress.
+        data: the run's data directory, where it has moved.
         options: other fields of :class:`tgscale.stream.config.EvalConfig`, such as ``negatives="historical"``; as in
             training unless given. With another protocol, its own are the default.
 
@@ -181,7 +185,8 @@ def evaluate(
     config = load_config(Path(run))
     if config.task.name != "link" and any(value is not None for value in (protocol, *options.values())):
         raise ConfigError(f"protocols are for link prediction, and the task of {run} is {config.task.name}.")
-    config = dataclasses.replace(config, eval=other_protocol(config.eval, protocol, **options))
+    evaluation = other_protocol(config.eval, protocol, **options)
+    config = dataclasses.replace(config, eval=evaluation, data=data_of(config, data))
     set_threads(config.threads)
     keep_freed_memory()
     best = load_best(config.run, config.data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -61,6 +62,32 @@ def load_best(run: Path, data: Path | None = None) -> dict[str, Any]:
     if data is not None:
         check_data(data, run, best)
     return best
+
+
+def data_of(config: Any, data: Path | None) -> Path:
+    """Where a run's data lie.
+
+    Args:
+        config: of the run.
+        data: where they have moved, if they have.
+
+    Raises:
+        RunError: nothing lies where they lay.
+    """
+    if data is not None:
+        return data.expanduser().absolute()
+    if not config.data.exists():
+        raise RunError(f"the data of {config.run} lay at {config.data}: give --data NEW, the place where they are now.")
+    return config.data
+
+
+def as_begun(begun: Config, config: Config) -> Config:
+    """Options that a run was begun with, and beside them what is none of the run's: whether progress is shown, and
+    where the data lie. Only a checkpoint can tell whether they are the same data: without one they lie where they lay.
+    """
+    run = config.run  # type: ignore[attr-defined]
+    changes = {"quiet": config.quiet} | ({"data": config.data} if saved_steps(run) else {})  # type: ignore[attr-defined]
+    return dataclasses.replace(begun, **changes)  # type: ignore[type-var]
 
 
 def check_data(data: Path, run: Path, state: dict[str, Any]) -> None:
