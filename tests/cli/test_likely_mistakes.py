@@ -3,13 +3,14 @@
 import os
 from functools import partial
 
+import numpy as np
 import pytest
 
 from tests.runs import run_here
 from tgscale.data.generate import generate_stream
 from tgscale.data.snapshot_generate import generate_snapshots
 from tgscale.data.snapshot_store import save_snapshots
-from tgscale.data.store import save_stream
+from tgscale.data.store import open_stream, save_stream
 from tgscale.stream.config import default_config, replace
 from tgscale.stream.trainer import train_stream
 
@@ -92,6 +93,21 @@ def test_one_batch_of_everything_is_pointed_out(tgscale, capsys):
     argv = ["--train.batch-size", "5000", "--train.epochs", "1", "--model.dim", "8", "--device", "cpu"]
     assert tgscale("train", "--data", "data", "--run", "one-batch", *argv) == 0
     assert "give a smaller --train.batch-size, such as 2." in capsys.readouterr().err
+
+
+def test_more_neighbors_than_any_node_has_are_pointed_out(tgscale, folder, capsys):
+    stream = open_stream(folder / "data")
+    most = np.bincount(np.concatenate([stream.src, stream.dst])).max()
+    argv = ["--train.epochs", "1", "--model.dim", "8", "--device", "cpu", "--data", "data"]
+    for name, model, neighbors, expected in (
+        ("n1", "tgn", most + 1, 1),
+        ("n2", "tgn", most, 0),
+        ("n3", "jodie", 999, 0),
+    ):
+        words = ["--model", model, "--sampling.neighbors", str(neighbors)]
+        assert tgscale("train", "--run", name, *words, *argv) == 0
+        note = f"note: no node has more than {most} events: --sampling.neighbors {most} lets the model see as much"
+        assert capsys.readouterr().err.count(note) == expected
 
 
 def test_damaged_weights_are_named(tgscale, folder, capsys):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from tgscale.data.store import fingerprint, open_stream
@@ -291,12 +292,8 @@ class _Trainer:
     def fit(self) -> dict[str, Any]:
         if not (self.config.quiet or self.run is None):
             print(self._outlook(), file=sys.stderr)
-            if self.schedule.batch_size >= self.schedule.num_events:
-                print(
-                    "note: one batch holds all training events, so no batch sees what the memory learned from another: "
-                    f"give a smaller --train.batch-size, such as {max(1, self.schedule.num_events // 100)}.",
-                    file=sys.stderr,
-                )
+            for note in self._notes():
+                print(f"note: {note}", file=sys.stderr)
         if self.loop.iteration == 0 and self.schedule.warm:
             self.loop.replay()
         patience = self.config.train.patience
@@ -320,6 +317,22 @@ class _Trainer:
             f"{config.train.epochs} epochs, {schedule.iterations:,} iterations of {schedule.batch_size:,} events per "
             f"trainer, into {config.run}"
         )
+
+    def _notes(self) -> list[str]:
+        """What can be run, and is hardly what was meant."""
+        notes, events, engine = [], self.schedule.num_events, self.engine
+        if self.schedule.batch_size >= events:
+            notes.append(
+                "one batch holds all training events, so no batch sees what the memory learned from another: give a "
+                f"smaller --train.batch-size, such as {max(1, events // 100)}."
+            )
+        needs, most = engine.builder.needs, int(np.diff(engine.stream.tcsr.indptr).max(initial=0))
+        if 0 < most < self.config.sampling.neighbors and (needs.hops or needs.past_of_ends):
+            notes.append(
+                f"no node has more than {most:,} events: --sampling.neighbors {most} lets the model see as much as "
+                f"{self.config.sampling.neighbors:,}, and is faster."
+            )
+        return notes
 
     @property
     def epochs_done(self) -> float:

@@ -75,12 +75,19 @@ def choose_executor(engine: SnapshotEngine, devices: int, local_devices: int) ->
                 return Choice("serial", seconds, str(error))
             except RunError:  # workers cannot be started here, such as from a script without a main guard
                 break
-    best = min(seconds, key=lambda name: seconds[name] * (1 if name == "serial" else MARGIN))
     if len(seconds) == 1:
-        return Choice("serial", seconds, f"about {whole:.1f} s of training are too few to choose")
+        return Choice("serial", seconds, f"one worker, as {_why_alone(whole)}")
+    best = min(seconds, key=lambda name: seconds[name] * (1 if name == "serial" else MARGIN))
     took = ", ".join(f"{name} {each:.3f}" for name, each in seconds.items())
     faster = f"{seconds['serial'] / seconds[best]:.2f} times as fast as one worker" if best != "serial" else "fastest"
     return Choice(best, seconds, f"{faster}; seconds for {len(groups)} groups: {took}")
+
+
+def _why_alone(whole: float) -> str:
+    """Why no other executor was tried, or could be, for a training of so many seconds."""
+    if whole >= WORTH_THREADS:
+        return "others could not be started here"
+    return f"training takes about {whole:.1f} s, too little for trying others to pay"
 
 
 def _time(make: Make, engine: SnapshotEngine, groups: list[int]) -> float:
