@@ -97,6 +97,13 @@ def test_a_finished_run_is_said_to_be_finished(monkeypatch, data, capsys, tmp_pa
     assert json.loads(capsys.readouterr().out) == json.loads(before)
 
 
+def test_a_finished_run_in_use_is_not_shown(monkeypatch, data, capsys, tmp_path):
+    run_here(monkeypatch, "train", "--data", data, "--run", "a", "--quiet", *SMALL)
+    with RunDirectory.open(tmp_path / "a"):
+        assert run_here(monkeypatch, "train", "--resume", "a") == 5
+    assert "a is in use by a run that is still going" in capsys.readouterr().err
+
+
 def test_whether_progress_is_shown_may_change_when_a_run_goes_on(monkeypatch, data, capsys, tmp_path):
     run_here(monkeypatch, "train", "--data", data, "--run", "a", "--quiet", *SMALL)
     (tmp_path / "a" / "result.json").unlink()

@@ -18,7 +18,7 @@ from tgscale.snapshot.config import SnapshotConfig
 from tgscale.stream.config import TrainConfig
 from tgscale.train.distributed import Ranks
 from tgscale.train.run_start import data_of, saved_ranks, saved_steps
-from tgscale.train.rundir import RESULT, plain
+from tgscale.train.rundir import RESULT, RunDirectory, plain
 
 
 def main(argv: list[str]) -> None:
@@ -78,10 +78,14 @@ def _config_of_run(engine: Engine, known: argparse.Namespace, flags: list[str], 
 
 def _finished(run: Path) -> dict[str, Any] | None:
     """The result of a run that has ended; None where it goes on, or where its file is damaged and is written anew."""
+    result = None
     with contextlib.suppress(OSError, ValueError):
         result = json.loads((run / RESULT).read_text(encoding="utf-8"))
-        return result if isinstance(result, dict) and result else None
-    return None
+    if not (isinstance(result, dict) and result):
+        return None
+    if Ranks.from_environment().is_first:
+        RunDirectory.open(run).close()  # refused while another process is at work on it
+    return result
 
 
 def _print_both_helps(flags: list[str]) -> NoReturn:
