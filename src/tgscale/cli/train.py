@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tgscale.cli.engines import SNAPSHOTS, STREAM, Config, Engine, engine_of, engine_of_run, names_data
+from tgscale.cli.engines import SNAPSHOTS, STREAM, Config, engine_of, engine_of_run, names_data
 from tgscale.errors import ConfigError, RunError
 from tgscale.snapshot.config import SnapshotConfig
 from tgscale.stream.config import TrainConfig
@@ -30,10 +30,14 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--max-restarts", type=int)
     parser.add_argument("--json", action="store_true")
     known, flags = parser.parse_known_args(argv)
-    finished = _finished(known.resume) if known.resume else None
+    finished = None
     if known.resume:
+        beside = _beside_the_run(known, flags)
         engine = engine_of_run(known.resume)
-        config = _config_of_run(engine, known, flags, finished is not None)
+        config = engine.load(known.resume)
+        finished = _finished(known.resume)
+        data = config.data if finished else data_of(config, beside.data)
+        config = dataclasses.replace(config, data=data, quiet=config.quiet if beside.quiet is None else beside.quiet)
     else:
         file, flags = _split_off_file(flags)
         _refuse_bare_word(flags)
@@ -63,17 +67,15 @@ def main(argv: list[str]) -> None:
         engine.show(result, config.run)
 
 
-def _config_of_run(engine: Engine, known: argparse.Namespace, flags: list[str], finished: bool) -> Config:
-    """The options of a run to go on with, and what may be given beside them, as it is none of the run's own."""
+def _beside_the_run(known: argparse.Namespace, flags: list[str]) -> argparse.Namespace:
+    """What may be given with --resume, as it is none of the run's own options; all else is refused."""
     parser = _Parser("tgscale train", add_help=False, allow_abbrev=False)
     parser.add_argument("--quiet", action=argparse.BooleanOptionalAction)
     parser.add_argument("--data", type=Path)
     beside, flags = parser.parse_known_args(flags)
     if flags or known.preset:
         raise ConfigError(f"--resume goes on with the options of that run; leave out {(flags or ['--preset'])[0]}.")
-    config = engine.load(known.resume)
-    data = config.data if finished else data_of(config, beside.data)
-    return dataclasses.replace(config, data=data, quiet=config.quiet if beside.quiet is None else beside.quiet)
+    return beside
 
 
 def _finished(run: Path) -> dict[str, Any] | None:
