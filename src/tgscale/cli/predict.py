@@ -42,9 +42,9 @@ class PredictCommand:
     """How many destinations to write per row, best first; 0 for all. 10 unless given, with queries or candidates."""
     evaluate: bool = False
     """Rank each event's destination among negatives, as `tgscale evaluate` does."""
-    after: str = "test"
-    """What the rows follow: test (all events of the run), val (those up to the end of its validation part), or the kept
-    state of earlier predictions, whose events came after those."""
+    after: Literal["val", "test"] | Path = "test"
+    """What the rows follow: all events of the run (test), those up to the end of its validation part (val), or the
+    events of earlier predictions, whose kept state this names."""
     unknown: Literal["fresh", "drop", "stop"] = "fresh"
     """A row with an unknown node: the node is new, with empty memory; or leave the row out; or refuse it."""
     format: str = "auto"
@@ -98,7 +98,7 @@ def main(argv: list[str]) -> None:
     rows["edge_features"] = _names(rows["edge_features"] or "")
     rows["classes"] = None if rows["classes"] is None else _names(rows["classes"])
     as_json, quiet = options.pop("json"), command.quiet
-    options["quiet"] = quiet or as_json
+    options["after"], options["quiet"] = str(command.after), quiet or as_json
     request = Request(rows=RowOptions(**rows), **options)
     try:
         done = run_request(request)

@@ -219,10 +219,11 @@ class Ranks:
         try:
             yield
         except RuntimeError as error:
-            what = "lost its connection to another, which has died or was stopped: what is said of that one tells why."
+            what = "a trainer lost its connection to another, which has died or was stopped: "
+            what += "what is said of that one tells why."
             if "timed out" in str(error).lower():
-                what = "has waited too long for another, which hangs or cannot be reached any more."
-            lost = RunError(f"a trainer {what} Checkpoints are as they were: go on with --resume.")
+                what = "a trainer has waited too long for another, which hangs or cannot be reached any more."
+            lost = RunError(f"{what} Checkpoints are as they were: go on with --resume.")
             lost.add_note(f"(rank {self.rank}: {_first(error)})")
             raise lost from error
 
