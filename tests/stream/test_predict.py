@@ -715,3 +715,16 @@ def test_a_node_that_comes_with_the_first_rows_is_the_same_later_in_a_bipartite_
         tmp_path / "run", tmp_path / "2.parquet", tmp_path / "b.parquet", after=tmp_path / "a.parquet.state", **options
     )
     assert done["fresh_nodes"] == 0
+
+
+def test_data_that_have_moved(work, tmp_path):
+    expected = run_of(work, tmp_path / "a.parquet")[1]
+    shutil.copytree(work[0] / "data", tmp_path / "data")
+    shutil.copytree(work[0] / "run", tmp_path / "run")
+    config = (tmp_path / "run" / "config.yaml").read_text()
+    (tmp_path / "run" / "config.yaml").write_text(config.replace(str(work[0] / "data"), str(tmp_path / "gone")))
+    options = {"after": "val", "rows": FEATURES, "quiet": True}
+    with pytest.raises(RunError, match=r"the data of .* lay at .*gone: give --data NEW"):
+        predict(tmp_path / "run", work[0] / "new.parquet", tmp_path / "b.parquet", **options)
+    predict(tmp_path / "run", work[0] / "new.parquet", tmp_path / "b.parquet", data=tmp_path / "data", **options)
+    assert pq.read_table(tmp_path / "b.parquet").to_pydict() == expected

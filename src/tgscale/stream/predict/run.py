@@ -34,7 +34,7 @@ from tgscale.stream.trainer import load_config
 from tgscale.train.checkpoint import Checkpointer
 from tgscale.train.environment import FreedMemory, find_device, peak_memory_bytes, set_threads
 from tgscale.train.progress import Progress
-from tgscale.train.run_start import BEST, load_best
+from tgscale.train.run_start import BEST, data_of, load_best
 from tgscale.train.rundir import RunDirectory
 
 CELLS = 1 << 24
@@ -153,9 +153,8 @@ def run_request(request: Request) -> dict[str, Any]:
 def _config(request: Request) -> TrainConfig:
     config = load_config(request.run)
     changes: dict[str, Any] = {"emulate": None, "layout": "1x1x1", "compile": False}
+    changes["data"] = data_of(config, request.data)
     changes |= {name: getattr(request, name) for name in ("device", "threads") if getattr(request, name) is not None}
-    if request.data is not None:
-        changes["data"] = request.data
     return replace(config, **changes)
 
 
