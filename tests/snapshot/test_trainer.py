@@ -153,7 +153,7 @@ def test_a_model_that_diverges_at_once_keeps_nothing(make_config, monkeypatch):
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_metric_that_is_no_number_is_not_the_best(make_config, monkeypatch, value):
     evaluate = module.evaluate_part
-    monkeypatch.setattr(module, "evaluate_part", lambda *given: evaluate(*given) | {"rmse": value})
+    monkeypatch.setattr(module, "evaluate_part", lambda *given, **how: evaluate(*given, **how) | {"rmse": value})
     with pytest.raises(DivergedError, match=f"epoch 1: rmse of validation is {value}"):
         train_snapshots(make_config())
 

@@ -33,7 +33,7 @@ def test_from_generated_classes_to_a_table(tmp_path, monkeypatch, capsys):
     (tmp_path / "new.csv").write_text("src,dst,time,kind\n0,50,99999999,2\n")
     assert run_here(monkeypatch, "predict", "run", "--events", "new.csv", "--out", "p.parquet") == 0
     out = capsys.readouterr().out
-    assert "1 events classified in" in out
+    assert "1 event classified in" in out
     assert "true classes" not in out
     told = ["--classes", "kind", "--overwrite"]
     assert run_here(monkeypatch, "predict", "run", "--events", "new.csv", "--out", "p.parquet", *told) == 0
