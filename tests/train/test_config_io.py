@@ -177,28 +177,20 @@ def test_mistakes_on_the_command_line(file, argv, message, capsys):
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(
-    ("argv", "message"),
-    [
-        (["--model.dim", "3", "--model.dim=4"], r"^--model\.dim is given twice: '3' and '4'\. Give it once\.$"),
-        (["--model.inner.sizes", "3", "4", "--model.inner.sizes", "5"], r"after one --model\.inner\.sizes\.$"),
-        (["--quiet", "--quiet"], r"^--quiet is given twice: give it once\.$"),
-        (["--quiet", "--no-quiet"], r"^--quiet is given twice: give it once\.$"),
-        (["--model.inner.other-flag", "True", "--model.inner.other_flag", "None"], r"'True' and 'None'"),
-    ],
-)
-def test_an_option_that_is_given_twice_is_refused(argv, message):
-    with pytest.raises(ConfigError, match=message):
-        parse(Config, [*REQUIRED, *argv], default=PRESET)
-
-
-def test_an_option_and_its_other_name_are_the_same_option():
+def test_an_option_of_several_values_that_is_given_twice_is_refused():
     @dataclass
-    class Named:
-        run: Annotated[Path, tyro.conf.arg(aliases=["--run-dir"])]
+    class Several:
+        events: Annotated[tuple[str, ...], tyro.conf.arg(aliases=["--new-events"])] = ()
 
-    with pytest.raises(ConfigError, match=r"^--run is given twice: 'a' and 'b'"):
-        parse(Named, ["--run", "a", "--run-dir", "b"])
+    assert parse(Several, ["--events", "a", "b"]).events == ("a", "b")
+    for again in ("--events", "--new-events", "--new_events"):
+        with pytest.raises(ConfigError, match=r"^--events is given twice: give its values after one --events\.$"):
+            parse(Several, ["--events", "a", again, "b"])
+
+
+def test_of_options_of_one_value_the_last_one_counts():
+    """So that a script's options can be overruled."""
+    assert parse(Config, [*REQUIRED, "--model.dim", "3", "--model.dim=4"], default=PRESET).model.dim == 4
 
 
 def test_a_flag_may_repeat_what_the_file_says(file):

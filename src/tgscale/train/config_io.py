@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import difflib
 import io
-import itertools
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
@@ -62,8 +61,8 @@ def parse(
         prog: name of the command, for ``--help``.
 
     Raises:
-        ConfigError: an unknown name, a value that does not fit, one that is missing, or an option that is given twice.
-            The message gives the nearest right name, and the file and key when the mistake is there.
+        ConfigError: an unknown name, a value that does not fit, one that is missing, or an option of several values
+            that is given twice. The message gives the nearest right name, and file and key when the mistake is there.
     """
     values = {} if yaml_path is None else read_yaml(yaml_path)
     options = _options(config_type, values, str(yaml_path))
@@ -187,26 +186,22 @@ def _tyro(config_type: type[Config], default: Config | None, args: list[str], pr
 
 
 def _refuse_repeated(config_type: Any, argv: Sequence[str]) -> None:
-    """Refuse an option that a command line gives twice: tyro takes the last one, and says nothing of the others.
+    """Refuse an option of several values that a command line gives twice: the first values would be lost, in silence.
+
+    Of an option of one value the last one counts, as everywhere: so a script's options can be overruled.
 
     Raises:
-        ConfigError: names the option and its values.
+        ConfigError: names the option.
     """
     known = dict(_flags(config_type))
-    given: dict[str, list[str]] = {}
-    for word, after in itertools.zip_longest(argv, argv[1:], fillvalue=""):
-        if word.startswith("--") and len(word) > 2:
-            flag, equals, value = word.partition("=")
-            name, _ = known.get(flag.replace("_", "-"), (flag, None))
-            given.setdefault(name, []).append(repr(value if equals else after))
-    for name, values in given.items():
-        if len(values) > 1:
-            kind = known.get(name, (name, bool))[1]
-            if typing.get_origin(kind) in (tuple, list):
-                raise ConfigError(f"{name} is given twice: give its values after one {name}.")
-            if kind is bool:  # a switch, which has no values
-                raise ConfigError(f"{name} is given twice: give it once.")
-            raise ConfigError(f"{name} is given twice: {' and '.join(values)}. Give it once.")
+    given: set[str] = set()
+    for word in argv:
+        name, kind = known.get(word.partition("=")[0].replace("_", "-"), (word, None))
+        if typing.get_origin(kind) not in (tuple, list):
+            continue
+        if name in given:
+            raise ConfigError(f"{name} is given twice: give its values after one {name}.")
+        given.add(name)
 
 
 def _flags(config_type: Any, prefix: str = "") -> Iterator[tuple[str, tuple[str, Any]]]:
