@@ -132,7 +132,7 @@ def _names(paths: list[Path]) -> list[str]:
 
 def _read(path: Path, name: str) -> Run:
     config = RunDirectory.read_config(path)
-    run = Run(path, name, RunDirectory.kind_of(path), config)
+    run = Run(path, name, RunDirectory.kind_of_config(config), config)
     if (path / METRICS).exists():
         run.lines = _read_lines(path / METRICS)
     if (path / RESULT).exists():

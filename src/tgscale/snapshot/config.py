@@ -11,7 +11,7 @@ import tyro
 
 from tgscale.errors import ConfigError
 from tgscale.train.loggers.base import LogConfig
-from tgscale.train.options import at_least
+from tgscale.train.options import at_least, leave_something
 from tgscale.train.options import replace as replace
 
 ModelName = Literal["tgcn", "a3tgcn", "lrgcn", "gclstm", "gconv_gru", "evolvegcn_o", "evolvegcn_h", "mpnn_lstm"]
@@ -117,10 +117,7 @@ class SnapshotEvalConfig:
     def __post_init__(self) -> None:
         at_least("eval.negatives", self.negatives, 1)
         at_least("eval.edges_per_step", self.edges_per_step, 1)
-        if not (self.val > 0 and self.test > 0 and self.val + self.test < 1):  # NaN is refused, too
-            raise ConfigError(
-                f"eval.val {self.val} and eval.test {self.test} must both be above 0 and leave something to train on."
-            )
+        leave_something("eval.val", self.val, "eval.test", self.test)
 
 
 @dataclass

@@ -19,7 +19,7 @@ from tgscale.stream.layout import Layout
 from tgscale.stream.protocol import PROTOCOLS
 from tgscale.stream.protocol.base import Draw, EvalProtocol
 from tgscale.train.loggers.base import LogConfig
-from tgscale.train.options import at_least
+from tgscale.train.options import at_least, leave_something
 from tgscale.train.options import replace as replace
 
 LONGEST = 2**62
@@ -190,10 +190,7 @@ class EvalConfig:
         if self.negatives_from is not None:  # absolute, so that the run finds it from anywhere
             self.negatives_from = Path(self.negatives_from).expanduser().absolute()
         self._check_protocol()
-        if not (self.val > 0 and self.test > 0 and self.val + self.test < 1):  # NaN is refused, too
-            raise ConfigError(
-                f"eval.val {self.val} and eval.test {self.test} must both be above 0 and leave something to train on."
-            )
+        leave_something("eval.val", self.val, "eval.test", self.test)
 
     def _check_protocol(self) -> None:
         rule = self.rule
@@ -310,11 +307,7 @@ class TaskConfig:
         at_least("task.past", self.past, 0)
         _positive("task.lr", self.lr)
         _share("task.dropout", self.dropout)
-        if self.val_nodes <= 0 or self.test_nodes <= 0 or self.val_nodes + self.test_nodes >= 1:
-            raise ConfigError(
-                f"task.val_nodes {self.val_nodes} and task.test_nodes {self.test_nodes} must both be above 0 and leave "
-                "some nodes to train on."
-            )
+        leave_something("task.val_nodes", self.val_nodes, "task.test_nodes", self.test_nodes)
         if self.name == "link" and self.init_from is not None:
             raise ConfigError("task.init_from is for edge-class and node-class: give a --task, or leave it out.")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import io
 import typing
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ import yaml
 
 from tgscale.errors import ConfigError
 from tgscale.train.option_words import reworded, unboxed
+from tgscale.train.options import nearest
 
 Config = TypeVar("Config")
 
@@ -136,7 +136,7 @@ def _options(config_type: Any, values: dict[str, Any], source: str, prefix: str 
         if name not in fields and name.partition(".")[0] in fields:
             raise ConfigError(f"{source}: option {prefix}{key} is unknown. Nest it: `{_nested(str(key), value)}`.")
         if name not in fields:
-            raise ConfigError(f"{source}: option {prefix}{key} is unknown. {_nearest(name, list(fields), prefix)}")
+            raise ConfigError(f"{source}: option {prefix}{key} is unknown. {nearest(name, list(fields), prefix)}")
         if dataclasses.is_dataclass(types[name]):
             if isinstance(value, str) and any(field.name == "name" for field in dataclasses.fields(types[name])):
                 value = {"name": value}  # `model: jodie` for `model: {name: jodie}`
@@ -222,13 +222,6 @@ def _nested(key: str, value: Any) -> str:
     """A dotted key as YAML wants it: ``train: {epochs: 1}``."""
     section, dot, rest = key.partition(".")
     return f"{section}: {{{_nested(rest, value)}}}" if dot else f"{section}: {value}"
-
-
-def _nearest(name: str, names: list[str], prefix: str) -> str:
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    if near:
-        return f"Did you mean {prefix}{near[0]}?"
-    return f"There are: {', '.join(names)}."
 
 
 def _plain(value: Any) -> Any:

@@ -24,6 +24,18 @@ def at_least(name: str, value: float | None, least: float) -> None:
         raise ConfigError(f"{name} is {value}: give {least} or more.")
 
 
+def leave_something(name: str, value: float, other_name: str, other: float) -> None:
+    """Refuse two shares that leave nothing for a third part, or one of which is nothing, or NaN.
+
+    Raises:
+        ConfigError: as said.
+    """
+    if not (value > 0 and other > 0 and value + other < 1):
+        raise ConfigError(
+            f"{name} {value} and {other_name} {other} must both be above 0 and leave something to train on."
+        )
+
+
 def replace(config: Config, **changes: object) -> Config:
     """A copy with some fields changed; a dotted field is written with two underscores: ``train__epochs=3``.
 
@@ -47,6 +59,12 @@ def _refuse_unknown(config: Any, changes: dict[str, Any], before: str) -> None:
     known = [each.name for each in dataclasses.fields(config) if each.init]
     for name in changes:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f" Did you mean {before}{near[0]}?" if near else f" There are: {', '.join(known)}."
-            raise ConfigError(f"option {before}{name} is unknown.{hint}")
+            raise ConfigError(f"option {before}{name} is unknown. {nearest(name, known, before)}")
+
+
+def nearest(name: str, names: list[str], prefix: str) -> str:
+    """What to say to a name that is none of ``names``: the one most like it, or all of them."""
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if near:
+        return f"Did you mean {prefix}{near[0]}?"
+    return f"There are: {', '.join(names)}."

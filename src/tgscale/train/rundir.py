@@ -118,7 +118,12 @@ class RunDirectory:
         Raises:
             RunError: not a run directory, or a damaged one.
         """
-        return "snapshots" if "partition" in cls.read_config(path) else "stream"
+        return cls.kind_of_config(cls.read_config(path))
+
+    @staticmethod
+    def kind_of_config(config: dict[str, Any]) -> str:
+        """The same of a configuration that :meth:`read_config` gave."""
+        return "snapshots" if "partition" in config else "stream"
 
     @staticmethod
     def read_config(path: Path | str) -> dict[str, Any]:

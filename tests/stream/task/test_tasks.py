@@ -297,6 +297,7 @@ def test_columns_that_do_not_go_with_a_task_are_refused(make_engine, labelled):
         ({"past": -1}, "task.past"),
         ({"dropout": 1.0}, "task.dropout"),
         ({"val_nodes": 0.6, "test_nodes": 0.5}, "task.val_nodes 0.6 and task.test_nodes 0.5"),
+        ({"val_nodes": float("nan")}, "task.val_nodes nan and task.test_nodes 0.15"),
         ({"init_from": "run"}, "task.init_from is for edge-class and node-class"),
     ],
 )
