@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tgscale.graph.sampling import NeighborSampler
     from tgscale.models.tgn import TGN, TGNConfig
     from tgscale.snapshot.config import SnapshotConfig
+    from tgscale.snapshot.predict import predict_snapshots
     from tgscale.snapshot.trainer import evaluate_snapshots, train_snapshots
     from tgscale.stream.config import TrainConfig, default_config, disttgl_config, replace
     from tgscale.stream.predict import predict
@@ -69,6 +70,7 @@ _HOME = {
     "open_snapshots": "tgscale.data.snapshot_store",
     "open_stream": "tgscale.data.store",
     "predict": "tgscale.stream.predict",
+    "predict_snapshots": "tgscale.snapshot.predict",
     "replace": "tgscale.stream.config",
     "resume": "tgscale.stream.trainer",
     "save_snapshots": "tgscale.data.snapshot_store",
@@ -82,7 +84,7 @@ __all__ = [
     "TgscaleError", "TrainConfig", "default_config", "disttgl_config", "evaluate", "evaluate_snapshots",
     "export_events", "export_snapshots", "generate_snapshots", "generate_stream", "get_dataset", "import_array",
     "import_events", "import_pgt", "import_snapshots", "load_model", "open_snapshots", "open_stream", "predict",
-    "replace", "resume", "save_snapshots", "save_stream", "train_snapshots", "train_stream",
+    "predict_snapshots", "replace", "resume", "save_snapshots", "save_stream", "train_snapshots", "train_stream",
 ]  # fmt: skip
 
 

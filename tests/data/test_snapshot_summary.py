@@ -1,5 +1,6 @@
 """The summary of snapshots, against numbers worked out by hand."""
 
+import io
 import itertools
 import json
 
@@ -52,6 +53,7 @@ def test_by_hand():
         "change": {"mean": (3 / 2.5 + 2 + 1) / 3, "max": 2.0, "exchanged": pytest.approx(1 / 3)},
         "target": {
             "dim": 1,
+            "steps": 4,
             "mean": 1.25,
             "std": pytest.approx(np.std([0, 1, 1, 3])),
             "scaled": True,
@@ -105,3 +107,12 @@ def test_tables(tmp_path):
         assert text in printed
     assert "scaled, the source's units are kept" in printed
     assert "has MSE 1.667" in printed
+
+
+def test_steps_whose_target_is_not_known_yet():
+    sequence = SnapshotSequence.from_arrays([0, 4], [0, 1], [1, 0], target=[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    found = summarize_snapshots(sequence)
+    assert (found["steps"], found["target"]["steps"], found["target"]["persistence_mse"]) == (5, 3, 4.0)
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(render_snapshots(found))
+    assert "of the last 2 steps not known yet" in console.export_text()

@@ -125,7 +125,7 @@ def test_the_order_does_not_depend_on_how_it_is_sorted(edges):
             {"num_nodes": 3, "node_features": np.ones((2, 4, 1))},
             r"shape \[2, 4, 1\], expected \[3, F",
         ),
-        ({"target": np.ones((3, 3)), "num_steps": 2}, "the numbers of steps differ: num_steps says 2, target says 3"),
+        ({"target": np.ones((3, 3)), "num_steps": 2}, "target has 3 rows, and there are 2 steps"),
         ({"target": [[1, 2, np.inf], [1, 2, 3]]}, "target has a value that is not finite in row 0"),
         ({"target_mean": 1.0}, "target_mean was given without a target"),
         ({"step_time": [5, 4]}, "step_time falls from 5 to 4 at step 1"),

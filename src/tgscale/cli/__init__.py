@@ -36,7 +36,7 @@ _GROUPS = {
     },
     "results": {
         "evaluate": "evaluate the best weights of a run",
-        "predict": "score new events, or answer queries, with a run and its memory",
+        "predict": "score new events, answer queries, or forecast snapshots, with a run",
         "export": "write the weights and the memory of a run into a folder, for programs of your own",
         "report": "one HTML page about runs: results, curves, timelines, and how they differ",
     },

@@ -101,6 +101,9 @@ class ImportOptions:
     """Format array: scale each channel by mean and deviation of the first --train-share of the steps."""
     train_share: float = 0.7
     """Format array: see --zscore."""
+    scale_as: Path | None = None
+    """Format array: a data directory that was made from a series; scale as it did, in place of --zscore. For a longer
+    series that its model is to predict."""
 
 
 class Import(NamedTuple):
@@ -190,7 +193,9 @@ IMPORTS = {
     "pgt": Import("--format pgt", frozenset(COMMON | {"lags"}), _pgt),
     "array": Import(
         "--format array",
-        frozenset(COMMON | {"lags", "series", "adjacency", "horizon", "steps_per_day", "zscore", "train_share"}),
+        frozenset(
+            COMMON | {"lags", "series", "adjacency", "horizon", "steps_per_day", "zscore", "train_share", "scale_as"}
+        ),
         _array,
     ),
 }

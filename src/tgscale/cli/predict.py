@@ -1,7 +1,8 @@
-"""`tgscale predict`: new events through the memory of a run, and what comes next."""
+"""`tgscale predict`: new events through the memory of a run, or the steps that follow some snapshots."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from dataclasses import dataclass
@@ -10,16 +11,16 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from tgscale.cli import predict_snapshots
 from tgscale.cli.console import Output
 from tgscale.data.following import RowOptions
 from tgscale.data.value_words import counted
-from tgscale.errors import ConfigError
 from tgscale.stream.predict.request import Request, state_beside
 from tgscale.stream.predict.run import run_request
 from tgscale.stream.predict.state import goes_on
 from tgscale.train.config_io import parse
 from tgscale.train.metric_names import metric_name
-from tgscale.train.rundir import RunDirectory, plain
+from tgscale.train.rundir import CONFIG, RunDirectory, plain
 
 
 @dataclass
@@ -90,9 +91,30 @@ class PredictCommand:
 
 def main(argv: list[str]) -> None:
     """Predict as the command line says, and print what was done."""
+    words = [word for word in argv if not word.startswith("-")]
+    run = (
+        argv[0]
+        if argv and words[:1] == argv[:1]
+        else next((word for word in words if (Path(word) / CONFIG).is_file()), None)
+    )
+    if run is None and {"-h", "--help"} & set(argv):
+        _print_both_helps()
+    elif run is not None and RunDirectory.kind_of(run) == "snapshots":
+        predict_snapshots.main(argv)
+    else:
+        _predict(argv)
+
+
+def _print_both_helps() -> None:
+    """The options of both kinds of runs, as nothing says yet which one is meant."""
+    for kind, predict in (("an event stream", _predict), ("snapshots", predict_snapshots.main)):
+        print(f"A run on {kind}:\n")
+        with contextlib.suppress(SystemExit):
+            predict(["--help"])
+
+
+def _predict(argv: list[str]) -> None:
     command = parse(PredictCommand, argv, prog="tgscale predict")
-    if RunDirectory.kind_of(command.run) == "snapshots":
-        raise ConfigError(f"{command.run} is a run on snapshots, and predict is for event streams.")
     options = dict(vars(command))
     rows = {name: options.pop(name) for name in RowOptions.__dataclass_fields__}
     rows["edge_features"] = _names(rows["edge_features"] or "")

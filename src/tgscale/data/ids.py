@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tgscale.data.formats.source import sql_text
@@ -112,3 +114,8 @@ class NodeIds:
         parts.append(f"SELECT node, id::{kind} AS id{side} FROM fresh")
         union = " UNION ALL ".join(parts)
         db.execute(f"COPY (FROM ({union}) ORDER BY node) TO {sql_text(file)} (FORMAT parquet)")
+
+
+def ascending(ids: pa.Array) -> bool:
+    """Whether each id is above the one before it."""
+    return len(ids) < 2 or pc.all(pc.less(ids.slice(0, len(ids) - 1), ids.slice(1))).as_py()

@@ -1,7 +1,8 @@
 """A series of values per node on a fixed graph, such as the speeds of road sensors, as a snapshot sequence.
 
 A step's features are the values at that step (with ``lags``, those before it too, oldest first; with ``steps_per_day``,
-the time of day), and its target is the first channel ``horizon`` steps later.
+the time of day), and its target is the first channel ``horizon`` steps later. The last ``horizon`` steps have no target
+yet: they are there to be predicted.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tgscale.data.directory import CHUNK_BYTES, check_target
+from tgscale.data.directory import CHUNK_BYTES, check_target, read_kind
 from tgscale.data.snapshot_report import SnapshotReport, report_on
 from tgscale.data.snapshot_store import SnapshotWriter, writing_snapshots
 from tgscale.data.snapshots import SnapshotSequence
@@ -32,6 +33,7 @@ def import_array(
     steps_per_day: int | None = None,
     zscore: bool = False,
     train_share: float = 0.7,
+    scale_as: str | Path | None = None,
     name: str | None = None,
     overwrite: bool = False,
 ) -> SnapshotReport:
@@ -50,6 +52,8 @@ def import_array(
         zscore: subtract the mean and divide by the standard deviation of each channel.
         train_share: the share of the steps, from the first on, that mean and deviation are taken of, so that nothing of
             later steps is known.
+        scale_as: a data directory that was made from a series: scale as it did, in place of ``zscore``. For a longer
+            series that a model of that directory is to predict.
         name: name for reports; the directory's name unless given.
         overwrite: replace a data directory that is already there.
 
@@ -62,9 +66,9 @@ def import_array(
     out = Path(out)
     check_target(out, overwrite)
     values = _values(Path(source), series)
-    steps = len(values) - lags - horizon + 1
+    steps = len(values) - lags + 1
     for option, number in (("--horizon", horizon), ("--lags", lags)):
-        if number < 1 or steps < 1:
+        if number < 1 or steps <= horizon:
             raise ConfigError(
                 f"{option} {number} does not fit a series of {len(values)} steps: give 1 or a little more."
             )
@@ -74,7 +78,15 @@ def import_array(
         raise ConfigError(f"--train-share is {train_share}: give a share of the steps, above 0 and at most 1.")
     _check_finite(Path(source), values)
     graph = _graph(Path(source), adjacency, values.shape[1], steps)
-    shift, scale = _scale(values[: max(1, int(len(values) * train_share))] if zscore else None, values.shape[2])
+    if scale_as is not None and zscore:
+        raise ConfigError(
+            "--zscore measures mean and deviation anew, and --scale-as takes them over: give one of them."
+        )
+    if scale_as is not None:
+        shift, scale = _scale_of(Path(scale_as), values.shape[2])
+    else:
+        shift, scale = _scale(values[: max(1, int(len(values) * train_share))] if zscore else None, values.shape[2])
+    scaled = zscore or bool((shift != 0).any() or (scale != 1).any())
     about: dict[str, Any] = {"format": "array", "files": [str(source)], "series": series, "adjacency": adjacency}
     about |= {"horizon": horizon, "lags": lags, "steps_per_day": steps_per_day}
     about |= {"mean": shift.tolist(), "std": scale.tolist(), "train_share": train_share if zscore else None}
@@ -83,7 +95,7 @@ def import_array(
         writer.write_sequence(graph, more=4 * steps * values.shape[1] * (width + 1))
         _write_values(writer, values, steps, lags, horizon, steps_per_day, shift, scale)
         writer.write("step_time", np.arange(lags - 1, lags - 1 + steps))
-        if zscore:
+        if scaled:
             column = np.ones((values.shape[1], 1), np.float32)
             writer.write("target_mean", column * np.float32(shift[0]))
             writer.write("target_std", column * np.float32(scale[0]))
@@ -202,6 +214,21 @@ def _scale(values: np.ndarray | None, channels: int) -> tuple[np.ndarray, np.nda
     return values.mean(axis=(0, 1), dtype=np.float64), np.where(std > 0, std, 1.0)
 
 
+def _scale_of(data: Path, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation by which an earlier import scaled.
+
+    Raises:
+        ConfigError: it was made from no series, or from one of other channels.
+    """
+    source = read_kind(data, "snapshots", {"source"}, set())["source"] or {}
+    if source.get("format") != "array" or len(source["mean"]) != channels:
+        raise ConfigError(
+            f"--scale-as {data} was not made from a series of {channels} channel{'s' if channels > 1 else ''} a node: "
+            "give the data directory that the model was trained on."
+        )
+    return np.asarray(source["mean"], np.float64), np.asarray(source["std"], np.float64)
+
+
 def _write_values(
     writer: SnapshotWriter,
     values: np.ndarray,
@@ -216,7 +243,7 @@ def _write_values(
     nodes, channels = values.shape[1:]
     width = lags * channels + (steps_per_day is not None)
     writer.create("node_features", np.float32, (steps, nodes, width))
-    writer.create("target", np.float32, (steps, nodes, 1))
+    writer.create("target", np.float32, (steps - horizon, nodes, 1))
     block = max(1, CHUNK_BYTES // (4 * nodes * width))
     for at in range(0, steps, block):
         last = min(at + block, steps)

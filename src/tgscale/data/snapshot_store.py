@@ -195,7 +195,7 @@ def writing_snapshots(path: str | Path, overwrite: bool = False) -> Iterator[Sna
 
 def _check_shapes(path: Path, meta: dict[str, Any], columns: dict[str, np.ndarray]) -> None:
     steps, graphs, nodes = meta["steps"], meta["graphs"], meta["nodes"]
-    rows = {"offsets": graphs + 1, "indptr": graphs, "graph_of": steps, "target": steps, "step_time": steps}
+    rows = {"offsets": graphs + 1, "indptr": graphs, "graph_of": steps, "step_time": steps}
     rows |= dict.fromkeys(("neighbor", *EDGE_COLUMNS), meta["edges"])
     rows |= dict.fromkeys(("target_mean", "target_std"), nodes)
     if "node_features" in columns:
@@ -204,6 +204,7 @@ def _check_shapes(path: Path, meta: dict[str, Any], columns: dict[str, np.ndarra
     offsets, graph_of = columns["offsets"], columns["graph_of"]
     widths = {columns[name].shape[-2] for name in ("node_features", "target") if name in columns}
     sound = columns["indptr"].shape[1] == nodes + 1 and offsets[0] == 0 and offsets[-1] == meta["edges"]
+    sound = sound and len(columns.get("target", ())) <= steps
     sound = sound and widths <= {nodes} and bool((graph_of >= 0).all() and (graph_of < graphs).all())
     if not sound:
         raise StoreError(f"{path}: the columns do not fit one another, they are damaged: import the data again.")

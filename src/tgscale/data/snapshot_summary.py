@@ -13,6 +13,7 @@ from rich.table import Table
 from tgscale.data.snapshots import SnapshotSequence
 from tgscale.data.summary import describe_storage, percent, storage_table, text
 from tgscale.data.time_words import describe_time
+from tgscale.data.value_words import counted
 
 COLUMNS = (
     "offsets", "indptr", "neighbor", "graph_of", "edge_weight", "edge_type", "edge_label", "node_features", "target",
@@ -35,7 +36,8 @@ def summarize_snapshots(sequence: SnapshotSequence) -> dict[str, Any]:
         * ``change``: None for one step, else over consecutive steps: ``mean`` and ``max`` of the edges that go or
           come over the mean of the two sizes; ``exchanged``: mean of what remains when the difference in size is set
           aside, twice the edges of the smaller snapshot that the other lacks over its size
-        * ``target``: None, or ``dim``, ``mean``, ``std``, ``scaled`` (there is a scale back to the source's units),
+        * ``target``: None, or ``dim``, ``steps`` (the first ones, whose target is known), ``mean``, ``std``, ``scaled``
+          (there is a scale back to the source's units),
           and ``persistence_mse``, the mean squared error of repeating the last target (None for one step)
         * ``time``: None, or as in :func:`tgscale.data.summary.summarize`
         * ``storage``: bytes of each column, ``on_disk`` True when they are files of a data directory.
@@ -137,6 +139,7 @@ def _describe_target(sequence: SnapshotSequence) -> dict[str, Any] | None:
     steps = [np.square(after - before, dtype=np.float64).mean() for before, after in itertools.pairwise(target)]
     return {
         "dim": sequence.target_dim,
+        "steps": sequence.num_targets,
         "mean": mean,
         "std": max(0.0, square - mean**2) ** 0.5,
         "scaled": sequence.target_std is not None,
@@ -169,7 +172,7 @@ def _table(summary: dict[str, Any]) -> Table:
     table.add_section()
     fixed = ", the same at all steps" if summary["static_features"] else ""
     table.add_row("features", f"{summary['node_dim']} per node{fixed}")
-    table.add_row("target", "none" if target is None else _target_text(target))
+    table.add_row("target", "none" if target is None else _target_text(target, summary["steps"]))
     if time is not None:
         for end in ("first", "last"):
             date = time[f"{end}_date"]
@@ -177,8 +180,11 @@ def _table(summary: dict[str, Any]) -> Table:
     return table
 
 
-def _target_text(target: dict[str, Any]) -> str:
+def _target_text(target: dict[str, Any], steps: int) -> str:
     scaled = "; scaled, the source's units are kept" if target["scaled"] else ""
     words = f"{target['dim']} per node, mean {text(target['mean'])}, deviation {text(target['std'])}{scaled}"
+    words += (
+        f"; of the last {counted(steps - target['steps'], 'step')} not known yet" if target["steps"] < steps else ""
+    )
     last = target["persistence_mse"]
     return words if last is None else f"{words}; repeating the last one has MSE {text(last)}"

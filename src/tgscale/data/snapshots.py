@@ -30,7 +30,8 @@ class SnapshotSequence:
         edge_type: int16 ``[E]`` in ``[0, num_relations)``, or None.
         edge_label: int64 ``[E]``, or None.
         node_features: float32 ``[T, N, F]``, or ``[N, F]`` when they do not change, or None.
-        target: float32 ``[T, N, K]``, what node regression predicts at each step, or None.
+        target: float32 ``[T', N, K]``, what node regression predicts at each step, or None. ``T'`` is ``T``, or less
+            where the targets of the last steps are not known yet.
         target_mean, target_std: float32 ``[N, K]``; ``target * target_std + target_mean`` is in the source's own
             units. None: it is already.
         step_time: int64 ``[T]``, start of each step in ``time_unit``, or None.
@@ -101,7 +102,8 @@ class SnapshotSequence:
             edge_weight, edge_type, edge_label: shape ``[e]``, or None.
             parallel: keep edges of one pair apart when their types differ, rather than merge them.
             node_features: ``[T, N, F]`` or ``[N, F]``.
-            target: ``[T, N, K]``, or ``[T, N]`` for one value per node.
+            target: ``[T, N, K]``, or ``[T, N]`` for one value per node; fewer rows where that of the last steps is not
+                known yet.
             target_mean, target_std: broadcast to ``[N, K]``.
             step_time: ``[T]``, increasing.
             num_relations: None: the highest type and one.
@@ -182,6 +184,11 @@ class SnapshotSequence:
     def target_dim(self) -> int:
         """Number of values per node to predict; 0 when there is no target."""
         return 0 if self.target is None else self.target.shape[-1]
+
+    @property
+    def num_targets(self) -> int:
+        """Number of steps whose target is known, the first ones; 0 when there is none."""
+        return 0 if self.target is None else len(self.target)
 
     def edge_rows(self, t: int) -> slice:
         """The rows of ``neighbor``, ``edge_weight``, .. that step ``t`` shows."""
@@ -275,15 +282,17 @@ def _step_count(
     features, target = tables["node_features"], tables["target"]
     per_step = {"num_steps": given}
     per_step["graph_of"] = None if graph_of is None else len(graph_of)
-    per_step["target"] = None if target is None else len(target)
     per_step["node_features"] = len(features) if features is not None and features.ndim == 3 else None
     per_step["step_time"] = None if step_time is None else len(step_time)
     said = {name: count for name, count in per_step.items() if count is not None}
     if len(set(said.values())) > 1:
         raise DataError(f"the numbers of steps differ: {', '.join(f'{name} says {n}' for name, n in said.items())}.")
-    steps = next(iter(said.values()), int(step.max(initial=-1)) + 1)
+    targets = 0 if target is None else len(target)
+    steps = next(iter(said.values()), max(targets, int(step.max(initial=-1)) + 1))
     if steps <= 0:
         raise DataError("a sequence needs at least one step: give edges, or num_steps.")
+    if targets > steps:
+        raise DataError(f"target has {targets} rows, and there are {steps} steps: give one row per step, or fewer.")
     return steps
 
 

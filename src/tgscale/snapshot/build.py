@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 
@@ -54,13 +55,18 @@ def make_model(config: SnapshotConfig, sequence: SnapshotSequence, features: int
     return MODELS[config.model](config, features, sequence.num_relations)
 
 
+def task_name(config: SnapshotConfig, sequence: SnapshotSequence) -> Literal["regression", "link", "edge"]:
+    """The task that ``config`` names; with ``auto``, node regression where there is a target, else link prediction."""
+    if config.task != "auto":
+        return config.task
+    return "link" if sequence.target is None else "regression"
+
+
 def make_task(
     config: SnapshotConfig, sequence: SnapshotSequence, device: torch.device, dtype: torch.dtype = torch.float32
 ) -> Task:
-    """The task that ``config`` names; with ``auto``, node regression where there is a target, else link prediction."""
-    name = config.task
-    if name == "auto":
-        name = "link" if sequence.target is None else "regression"
+    """The task that ``config`` names, on a sequence."""
+    name = task_name(config, sequence)
     if name == "regression":
         return Regression(sequence, device, dtype, config.net.residual)
     return EdgeClassification(sequence, config, device) if name == "edge" else LinkPrediction(sequence, config, device)

@@ -22,6 +22,7 @@ from tgscale.snapshot.plan import Plan
 from tgscale.snapshot.rewrite import Rewrites
 from tgscale.snapshot.task.base import Metrics
 from tgscale.snapshot.tensors import SnapshotData
+from tgscale.snapshot.windows import Windows
 from tgscale.train.distributed import Ranks
 from tgscale.train.progress import Progress
 
@@ -74,7 +75,7 @@ class SnapshotEngine:
     ) -> None:
         self.config, self.sequence, self.device = config, sequence, torch.device(device)
         self.task = make_task(config, sequence, self.device, dtype)
-        self.parts = split_steps(config, sequence.num_steps, self.task.lead)
+        self.parts = split_steps(config, self.task.num_steps, self.task.lead)
         self.groups = make_groups(0, self.parts.train.stop - self.task.lead, config.window, config.stride)
         self.data = SnapshotData(sequence, device, dtype, config.net.features)
         model = make_model(config, sequence, self.data.x.shape[2])
@@ -84,7 +85,7 @@ class SnapshotEngine:
         self.plan = Plan(model, Rewrites(**vars(config.plan)))
         self.placement = place(self.data)
         self.kept_bytes = self.placement.keep(self.plan)
-        self._local: LocalPlacement | None = None
+        self._windows: Windows | None = None
         self._items: dict[int, int] = {}
 
     def _refuse_parts_without_labels(self) -> None:
@@ -197,17 +198,16 @@ class SnapshotEngine:
         return ranks.broadcast_object(summary)
 
     def _score_step(self, step: int) -> np.ndarray:
-        if self._local is None:
-            self._local = LocalPlacement(self.data)
-            if not isinstance(self.placement, LocalPlacement):  # which keeps its own nodes' values alone
-                self._evaluation = Plan(self.model, self.plan.rewrites)
-                self._local.keep(self._evaluation)
-            else:
-                self._evaluation = self.plan
-        last = step - self.task.lead
-        first = max(0, last - self.config.window + 1)
-        out = self._local.run(self._evaluation, first, last - first + 1)
-        return self.task.score(self.head, out if self.model.per_group else out[-1], step)
+        if self._windows is None:
+            self._windows = self._make_windows()
+        return self.task.score(self.head, self._windows.embed(step - self.task.lead), step)
+
+    def _make_windows(self) -> Windows:
+        local, plan = LocalPlacement(self.data), self.plan
+        if not isinstance(self.placement, LocalPlacement):  # which keeps its own nodes' values alone
+            plan = Plan(self.model, self.plan.rewrites)
+            local.keep(plan)
+        return Windows(plan, local, self.config.window)
 
     def baselines(self, part: str) -> dict[str, Metrics]:
         """Metrics of rules without training on the same labels."""

@@ -55,6 +55,11 @@ def feature_columns(table: np.ndarray, prefix: str) -> dict[str, pa.Array]:
     return {f"{prefix}{i}": pa.array(np.ascontiguousarray(table[:, i])) for i in range(table.shape[1])}
 
 
+def lists_of(values: pa.Array, lengths: np.ndarray) -> pa.Array:
+    """Values that follow one another as lists of these lengths."""
+    return pa.ListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)), values)
+
+
 def node_rows(data: Outgoing) -> Iterator[pa.RecordBatch]:
     """Node features as rows ``id, n0, n1, ..``; the stream must have some."""
     table, ids = data.stream.node_features, data.node_ids()

@@ -5,24 +5,20 @@ from __future__ import annotations
 import json
 import time as clock
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from tgscale.data.directory import CHUNK_BYTES
 from tgscale.data.export.pieces import feature_columns, write_parquet, write_text
 from tgscale.data.export.publish import publishing
 from tgscale.data.export.report import ExportReport, check_format, check_suffix
-from tgscale.data.export.tables import ascending
-from tgscale.data.snapshot_store import open_snapshots
+from tgscale.data.ids import ascending
+from tgscale.data.snapshot_ids import NamedSnapshots, once_each
 from tgscale.data.snapshots import SnapshotSequence
-from tgscale.data.store import NODE_IDS
 from tgscale.errors import DataError
 
 
@@ -30,45 +26,10 @@ class SnapshotWriter(NamedTuple):
     """One format: what it is, how it is written, what it leaves out, the options that read it back, what it refuses."""
 
     about: str
-    write: Callable[[Sequence, Path], None]
-    lost: Callable[[Sequence], list[str]]
-    reading: Callable[[Sequence, Path], dict[str, Any]]
-    check: Callable[[Sequence], None] = lambda sequence: None
-
-
-@dataclass(frozen=True, eq=False)
-class Sequence:
-    """A sequence to be written, and the source's id of each node (its number, where they are the same)."""
-
-    snapshots: SnapshotSequence
-    ids: pa.Array
-
-    @classmethod
-    def open(cls, path: str | Path) -> Sequence:
-        """Open a data directory.
-
-        Raises:
-            StoreError: no data directory of snapshots.
-        """
-        snapshots = open_snapshots(path)
-        file = Path(path) / NODE_IDS
-        if file.exists():
-            return cls(snapshots, pq.read_table(file, columns=["id"]).column(0).combine_chunks())
-        return cls(snapshots, pa.array(np.arange(snapshots.num_nodes)))
-
-    @cached_property
-    def sides(self) -> list[pa.Array]:
-        """Ids in the order of the nodes: all of them; or those of sources and those of destinations, where the two
-        have ids of their own, as those of a bipartite source have."""
-        if ascending(self.ids):  # looks at no edge, and each id is there once
-            return [self.ids]
-        is_end = {"src": np.zeros(len(self.ids), bool), "dst": np.zeros(len(self.ids), bool)}
-        for step in range(self.snapshots.num_steps):
-            for of_side, ends in zip(is_end.values(), _rows(self.snapshots, step), strict=False):
-                of_side[ends] = True
-        if (is_end["src"] & is_end["dst"]).any():
-            return [self.ids]
-        return [self.ids.filter(pa.array(of_side)) for of_side in is_end.values()]
+    write: Callable[[NamedSnapshots, Path], None]
+    lost: Callable[[NamedSnapshots], list[str]]
+    reading: Callable[[NamedSnapshots, Path], dict[str, Any]]
+    check: Callable[[NamedSnapshots], None] = lambda sequence: None
 
 
 EXTRAS = {"weight": "edge_weight", "edge_type": "edge_type", "label": "edge_label"}
@@ -91,7 +52,7 @@ def export_snapshots(data: str | Path, out: str | Path, *, format: str, overwrit
     began = clock.perf_counter()
     check_format(format, SNAPSHOT_WRITERS)
     check_suffix(Path(out), format)
-    writer, out, sequence = SNAPSHOT_WRITERS[format], Path(out), Sequence.open(data)
+    writer, out, sequence = SNAPSHOT_WRITERS[format], Path(out), NamedSnapshots.open(data)
     writer.check(sequence)
     with publishing(out, (), overwrite) as target:
         writer.write(sequence, target)
@@ -109,18 +70,11 @@ def export_snapshots(data: str | Path, out: str | Path, *, format: str, overwrit
     )
 
 
-def _rows(snapshots: SnapshotSequence, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Source and destination of each row of a step, and which of its edges have one: of an undirected one of both."""
-    src, dst = snapshots.edges(step)
-    kept = src <= dst if snapshots.undirected else np.ones(len(src), bool)
-    return src[kept], dst[kept], kept
-
-
-def _edge_rows(sequence: Sequence) -> Iterator[pa.RecordBatch]:
+def _edge_rows(sequence: NamedSnapshots) -> Iterator[pa.RecordBatch]:
     """Rows ``step, src, dst[, weight][, edge_type][, label]``."""
     snapshots = sequence.snapshots
     for step in range(snapshots.num_steps):
-        src, dst, kept = _rows(snapshots, step)
+        src, dst, kept = once_each(snapshots, step)
         columns = {"step": pa.array(np.full(len(src), step))}
         columns |= {name: sequence.ids.take(pa.array(ends)) for name, ends in (("src", src), ("dst", dst))}
         for name, column in EXTRAS.items():
@@ -130,7 +84,7 @@ def _edge_rows(sequence: Sequence) -> Iterator[pa.RecordBatch]:
         yield pa.record_batch(columns)
 
 
-def _node_rows(sequence: Sequence) -> Iterator[pa.RecordBatch]:
+def _node_rows(sequence: NamedSnapshots) -> Iterator[pa.RecordBatch]:
     table = sequence.snapshots.node_features
     assert table is not None
     step = max(1024, CHUNK_BYTES // (4 * table.shape[1] + 64))
@@ -139,24 +93,24 @@ def _node_rows(sequence: Sequence) -> Iterator[pa.RecordBatch]:
         yield pa.record_batch({"id": sequence.ids.slice(first, len(chunk)), **feature_columns(chunk, "n")})
 
 
-def _nodes_file(sequence: Sequence, target: Path, format: str) -> Path | None:
+def _nodes_file(sequence: NamedSnapshots, target: Path, format: str) -> Path | None:
     features = sequence.snapshots.node_features
     return target.with_name(f"{target.stem}.nodes.{format}") if features is not None and features.ndim == 2 else None
 
 
-def _write_csv(sequence: Sequence, target: Path) -> None:
+def _write_csv(sequence: NamedSnapshots, target: Path) -> None:
     write_text(target, ",".join(next(_edge_rows(sequence)).schema.names), _edge_rows(sequence))
     if nodes := _nodes_file(sequence, target, "csv"):
         write_text(nodes, ",".join(next(_node_rows(sequence)).schema.names), _node_rows(sequence))
 
 
-def _write_table(sequence: Sequence, target: Path) -> None:
+def _write_table(sequence: NamedSnapshots, target: Path) -> None:
     write_parquet(target, _edge_rows(sequence))
     if nodes := _nodes_file(sequence, target, "parquet"):
         write_parquet(nodes, _node_rows(sequence))
 
 
-def _check_rows(sequence: Sequence) -> None:
+def _check_rows(sequence: NamedSnapshots) -> None:
     """Nodes that share an id are told apart by the side that each stands on, and by that alone."""
     if any(pc.count_distinct(ids).as_py() < len(ids) for ids in sequence.sides):
         raise DataError(
@@ -173,14 +127,14 @@ def _check_rows(sequence: Sequence) -> None:
         )
 
 
-def _check_csv(sequence: Sequence) -> None:
+def _check_csv(sequence: NamedSnapshots) -> None:
     """Text that CSV cannot tell from a missing value is refused."""
     if pa.types.is_string(sequence.ids.type) and pc.any(pc.equal(sequence.ids, "")).as_py():
         raise DataError("an id of this sequence is empty text, which CSV cannot tell from a missing one: use parquet.")
     _check_rows(sequence)
 
 
-def _lost_in_rows(sequence: Sequence) -> list[str]:
+def _lost_in_rows(sequence: NamedSnapshots) -> list[str]:
     snapshots, sizes = sequence.snapshots, sequence.snapshots.edge_counts()
     features, graph_of = snapshots.node_features, snapshots.graph_of
     lost = {
@@ -202,7 +156,7 @@ def _degrees(snapshots: SnapshotSequence) -> np.ndarray:
     return degree
 
 
-def _reading_rows(sequence: Sequence, target: Path, format: str) -> dict[str, Any]:
+def _reading_rows(sequence: NamedSnapshots, target: Path, format: str) -> dict[str, Any]:
     snapshots = sequence.snapshots
     options: dict[str, Any] = {"format": format, "snapshots": "step"}
     options |= {"bipartite": True} if len(sequence.sides) > 1 else {}
@@ -217,7 +171,7 @@ def _reading_rows(sequence: Sequence, target: Path, format: str) -> dict[str, An
     return options | ({} if nodes is None else {"node_features": str(nodes)})
 
 
-def _write_pgt(sequence: Sequence, target: Path) -> None:
+def _write_pgt(sequence: NamedSnapshots, target: Path) -> None:
     snapshots = sequence.snapshots
     series = _series(snapshots).tolist()
     if snapshots.num_graphs == 1:
@@ -226,7 +180,7 @@ def _write_pgt(sequence: Sequence, target: Path) -> None:
         values = "X" if snapshots.target_std is None else "block"
         content: dict[str, Any] = {"edges": edges, "weights": weights, values: series}
     else:
-        graphs = [_graph(snapshots, step) for step in range(snapshots.num_steps)]
+        graphs = [_graph(snapshots, step) for step in range(snapshots.num_targets)]
         mapping = {
             name: {str(step): graph[place] for step, graph in enumerate(graphs)}
             for place, name in enumerate(("edge_index", "edge_weight"))
@@ -250,7 +204,7 @@ def _series(snapshots: SnapshotSequence) -> np.ndarray:
         )
     lags = features.shape[2]
     series = np.concatenate([np.asarray(features[0]).T, np.asarray(target[:, :, 0])])
-    for step in range(snapshots.num_steps):
+    for step in range(snapshots.num_targets):
         if not np.array_equal(features[step], series[step : step + lags].T):
             raise DataError(
                 f"the features of step {step} are not the {lags} values before it, which is all that PyTorch Geometric "
@@ -269,12 +223,13 @@ def _graph(snapshots: SnapshotSequence, step: int) -> tuple[list[list[int]], lis
     return edges, snapshots.edge_weight[snapshots.edge_rows(step)].astype(np.float64).tolist()
 
 
-def _lost_in_pgt(sequence: Sequence) -> list[str]:
+def _lost_in_pgt(sequence: NamedSnapshots) -> list[str]:
     snapshots = sequence.snapshots
     lost = {
         "edge types": snapshots.edge_type is not None,
         "labels of edges": snapshots.edge_label is not None,
         "times of the steps": snapshots.step_time is not None,
+        "the last steps, whose target is not known": snapshots.num_targets < snapshots.num_steps,
         "the ids of the source": sequence.ids.type != pa.int64()
         or not np.array_equal(sequence.ids.to_numpy(), np.arange(snapshots.num_nodes)),
         "that values are not scaled: its loaders scale each node's series": snapshots.num_graphs > 1
@@ -283,7 +238,7 @@ def _lost_in_pgt(sequence: Sequence) -> list[str]:
     return [what for what, there in lost.items() if there]
 
 
-def _reading_pgt(sequence: Sequence, target: Path) -> dict[str, Any]:
+def _reading_pgt(sequence: NamedSnapshots, target: Path) -> dict[str, Any]:
     features = sequence.snapshots.node_features
     return {"format": "pgt", "lags": 0 if features is None else features.shape[2]}
 

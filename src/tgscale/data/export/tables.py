@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from tgscale.data.export.outgoing import PARTS, Outgoing, Writer
 from tgscale.data.export.pieces import feature_columns, node_rows, write_parquet, write_text
+from tgscale.data.ids import ascending
 from tgscale.errors import DataError
 
 CARRIES = frozenset(PARTS) - {"idle_nodes"}
@@ -164,11 +165,6 @@ def id_kind(data: Outgoing) -> str:
     sides = [data.ids] if sources is None else [data.ids.slice(0, sources), data.ids.slice(sources)]
     # A side of integers, beside one of text, stands in the order of its values and not of their text.
     return "text" if all(ascending(side) for side in sides) else "auto"
-
-
-def ascending(ids: pa.Array) -> bool:
-    """Whether each id is above the one before it."""
-    return len(ids) < 2 or pc.all(pc.less(ids.slice(0, len(ids) - 1), ids.slice(1))).as_py()
 
 
 CSV = Writer(

@@ -18,6 +18,7 @@ class Task(Protocol):
     Attributes:
         name: for reports.
         lead: steps from an embedding to what it predicts.
+        num_steps: the step after the last labelled one.
         metric: by which validations are compared.
         better: ``"higher"`` or ``"lower"``.
         all_nodes: whether the loss needs the embeddings of all nodes, not of a process's own alone. Where it does
@@ -26,6 +27,7 @@ class Task(Protocol):
 
     name: str
     lead: int
+    num_steps: int
     metric: str
     better: str
     all_nodes: bool

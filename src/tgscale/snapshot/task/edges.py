@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tgscale.data.snapshots import SnapshotSequence
-from tgscale.errors import ConfigError
+from tgscale.errors import ConfigError, DataError
 from tgscale.graph.hashing import mix
 from tgscale.nn.decoder import PairClassifier
 from tgscale.snapshot.config import SnapshotConfig
@@ -74,19 +74,31 @@ class EdgeClassification:
         sequence: with edge labels.
         config: numbers of edges, and seeds.
         device: of the embeddings.
+        classes: labels that were learned, rising; those of the sequence unless given, which then may have none.
 
     Raises:
         ConfigError: no labels, or fewer than two classes.
+        DataError: a label that is none of ``classes``.
     """
 
     name, lead, metric, better = "edge classification", 1, "f1", "higher"
     all_nodes = True
 
-    def __init__(self, sequence: SnapshotSequence, config: SnapshotConfig, device: torch.device) -> None:
-        if sequence.edge_label is None:
+    def __init__(
+        self,
+        sequence: SnapshotSequence,
+        config: SnapshotConfig,
+        device: torch.device,
+        classes: np.ndarray | None = None,
+    ) -> None:
+        if sequence.edge_label is None and classes is None:
             raise ConfigError(f"{sequence.name} has no edge labels: choose --task link, or import it with --label.")
-        self.config, self.edges = config, StepEdges(sequence, device)
-        self.classes = np.unique(sequence.edge_label)
+        self.config, self.edges, self.num_steps = config, StepEdges(sequence, device), sequence.num_steps
+        labels = classes if sequence.edge_label is None else np.unique(sequence.edge_label)
+        assert labels is not None
+        self.classes = labels if classes is None else classes
+        if new := [int(label) for label in labels if label not in self.classes]:
+            raise DataError(f"{sequence.name} has edges with the label {new[0]}, which the run did not learn.")
         if len(self.classes) < 2:
             raise ConfigError(f"all edges of {sequence.name} have the label {self.classes[0]}: nothing to learn.")
 
@@ -94,6 +106,8 @@ class EdgeClassification:
         return PairClassifier(dim, len(self.classes))
 
     def items(self, step: int) -> int:
+        if self.edges.sequence.edge_label is None:
+            return 0
         return min(self.edges.count(step), self.config.train.edges_per_step)
 
     def loss(
@@ -147,5 +161,9 @@ class EdgeClassification:
         return torch.from_numpy(found).to(self.edges.device)
 
     def _logits(self, head: nn.Module, h: Embeddings, rows: Tensor) -> Tensor:
-        found, (source, destination) = compact(h, *self.edges.ends(rows))
+        return self.logits(head, h, *self.edges.ends(rows))
+
+    def logits(self, head: nn.Module, h: Embeddings, source: Tensor, destination: Tensor) -> Tensor:
+        """A logit per class of the edges from sources ``[B]`` to destinations ``[B]``, ``[B, classes]``."""
+        found, (source, destination) = compact(h, source, destination)
         return head(found[source], found[destination])

@@ -71,10 +71,11 @@ class PairHistory:
             u: sources, ``[B]``; v: candidates, ``[B, C]``.
             step: only what was before it counts.
         """
-        pairs = self.met(u[:, None].expand_as(v).reshape(-1), v.reshape(-1), step)
-        nodes = self.destinations.before(v.reshape(-1), step)
-        columns = [column for count, last in (pairs, nodes) for column in _columns(count, last, step)]
-        return torch.stack(columns, dim=-1).view(*v.shape, PAIR_DIM)
+        pairs = self.met(u[:, None].expand_as(v), v, step)
+        each = v[:1] if v.stride(0) == 0 else v  # the same candidates in all rows are looked up once
+        count, last = self.destinations.before(each, step)
+        of_nodes = _columns(count.expand_as(v), last.expand_as(v), step)
+        return torch.stack([*_columns(*pairs, step), *of_nodes], dim=-1)
 
 
 def _pair_key(u: Tensor, v: Tensor, nodes: int) -> Tensor:

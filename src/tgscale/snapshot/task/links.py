@@ -42,7 +42,7 @@ class LinkPrediction:
                 f"{sequence.name} shows one graph at all steps, so there are no links to predict: choose --task "
                 "regression."
             )
-        self.config, self.edges = config, StepEdges(sequence, device)
+        self.config, self.edges, self.num_steps = config, StepEdges(sequence, device), sequence.num_steps
         self.history = PairHistory(sequence, device)
         into = np.zeros(sequence.num_nodes, bool)
         for g in range(sequence.num_graphs):
@@ -117,7 +117,10 @@ class LinkPrediction:
         return source, torch.cat([destination[:, None], drawn], dim=1)
 
     def _logits(self, head: nn.Module, h: Embeddings, step: int, picked: Tensor, negatives: int, seed: int) -> Tensor:
-        source, candidate = self._candidates(step, picked, negatives, seed)
+        return self.logits(head, h, *self._candidates(step, picked, negatives, seed), step)
+
+    def logits(self, head: nn.Module, h: Embeddings, source: Tensor, candidate: Tensor, step: int) -> Tensor:
+        """How likely sources ``[B]`` are joined to candidates ``[B, C]`` at a step, ``[B, C]``."""
         pairs = self.history.features(source, candidate, step) if self.config.net.pair_encoding else None
         rows, (of_source, of_candidate) = compact(h, source, candidate)
         return head(rows, of_source, of_candidate, pairs)

@@ -36,6 +36,7 @@ class Regression:
             raise ConfigError(
                 f"{sequence.name} has no target to predict: choose --task link, or import it with a target."
             )
+        self.num_steps = sequence.num_targets
         self.target = torch.from_numpy(np.array(sequence.target)).to(device, dtype)
         self.delay, self.residual = sequence.target_delay, residual
         mean, std = sequence.target_mean, sequence.target_std
@@ -56,6 +57,27 @@ class Regression:
         predicted = self._predict(head, h[None], range(step, step + 1))[0]
         refuse_nan(predicted)
         return self._errors(predicted.double().cpu().numpy(), step)
+
+    def predict(self, head: nn.Module, h: Tensor, step: int) -> np.ndarray:
+        """The target of every node at a step, known or not, in the source's units, ``[N, K]``, float64.
+
+        Args:
+            head: the decoder.
+            h: embeddings of the step, ``[N, C]``.
+            step: at most ``target_delay`` behind the last one whose target is known, with ``residual``.
+
+        Raises:
+            DivergedError: a prediction is NaN.
+        """
+        predicted = self._predict(head, h[None], range(step, step + 1))[0]
+        refuse_nan(predicted)
+        return predicted.double().cpu().numpy() * self.std + self.mean
+
+    def known(self, step: int) -> np.ndarray | None:
+        """The target of every node at a step in the source's units, ``[N, K]``, float64; None where it is not known."""
+        if step >= self.num_steps:
+            return None
+        return self.target[step].double().cpu().numpy() * self.std + self.mean
 
     def summarize(self, rows: np.ndarray) -> Metrics:
         return {"mae": float(rows[:, 0].mean()), "rmse": float(np.sqrt(rows[:, 1].mean()))}

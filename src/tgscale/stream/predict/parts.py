@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tgscale.data.export.pieces import lists_of
 from tgscale.data.files import sync_folder
 from tgscale.data.following import Rows
 from tgscale.errors import RunError
@@ -134,7 +135,7 @@ class Parts:
         nodes = np.concatenate([each["top"][mask] for each, mask in zip(columns, real, strict=True)])
         scores = np.concatenate([each["top_score"][mask] for each, mask in zip(columns, real, strict=True)])
         lengths = np.concatenate([mask.sum(axis=1) for mask in real])
-        return {"top_dst": _lists_of(self._as_ids(nodes), lengths), "top_score": _lists_of(pa.array(scores), lengths)}
+        return {"top_dst": lists_of(self._as_ids(nodes), lengths), "top_score": lists_of(pa.array(scores), lengths)}
 
     def _classified(self, columns: list[Columns]) -> dict[str, pa.Array]:
         """The class of each event, or a list of classes, and the probability of each class."""
@@ -142,11 +143,6 @@ class Parts:
         if found.ndim == 1:
             names = self._classes.take(pa.array(found))
         else:
-            names = _lists_of(self._classes.take(pa.array(np.nonzero(found)[1])), found.sum(axis=1))
+            names = lists_of(self._classes.take(pa.array(np.nonzero(found)[1])), found.sum(axis=1))
         every = np.full(len(probability), probability.shape[1])
-        return {"class": names, "probability": _lists_of(pa.array(probability.ravel()), every)}
-
-
-def _lists_of(values: pa.Array, lengths: np.ndarray) -> pa.Array:
-    """Values that follow one another as lists of these lengths."""
-    return pa.ListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)), values)
+        return {"class": names, "probability": lists_of(pa.array(probability.ravel()), every)}

@@ -1,0 +1,373 @@
+"""Predictions of steps: the numbers of the evaluation, what is still to come, and whom they are about."""
+
+import json
+
+import duckdb
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from tgscale.data.snapshot_array import import_array
+from tgscale.data.snapshot_generate import generate_snapshots
+from tgscale.data.snapshot_ingest import import_snapshots
+from tgscale.data.snapshot_store import open_snapshots, save_snapshots
+from tgscale.data.snapshots import SnapshotSequence
+from tgscale.errors import ConfigError, DataError, RunError, StoreError
+from tgscale.snapshot.engine import SnapshotEngine
+from tgscale.snapshot.predict import answers, predict_snapshots
+from tgscale.snapshot.trainer import evaluate_snapshots, load_config, train_snapshots
+from tgscale.train.run_start import load_best
+
+
+def engine_of(run):
+    config = load_config(run)
+    engine = SnapshotEngine(config, open_snapshots(config.data), "cpu")
+    engine.modules.load_state_dict(load_best(run)["modules"])
+    engine.modules.eval()
+    return engine
+
+
+def rows_of(done):
+    return pq.read_table(done["out"]).to_pylist()
+
+
+def generated(path, **options):
+    options = {"nodes": 40, "snapshots": 30, "edges": 80, "change": 10, "skew": 1.0, "seed": 0, "features": 3} | options
+    save_snapshots(generate_snapshots(**options), path)
+    return path
+
+
+def shortened(sequence, steps):
+    """The first steps of a sequence in which each step has a graph of its own."""
+    edges = slice(0, int(sequence.offsets[steps]))
+    step = np.repeat(np.arange(steps), np.diff(sequence.offsets[: steps + 1]))
+    dst = np.concatenate([sequence.edges(t)[1] for t in range(steps)])
+    weight = None if sequence.edge_weight is None else sequence.edge_weight[edges]
+    return SnapshotSequence.from_arrays(
+        step,
+        sequence.neighbor[edges],
+        dst,
+        num_nodes=sequence.num_nodes,
+        num_steps=steps,
+        edge_weight=weight,
+        node_features=None if sequence.node_features is None else sequence.node_features[:steps],
+        name="short",
+    )
+
+
+@pytest.mark.parametrize("task", ["regression", "link"])
+@pytest.mark.parametrize("part", ["val", "test"])
+@pytest.mark.parametrize("model", ["tgcn", "a3tgcn", "evolvegcn_h", "mpnn_lstm"])
+def test_of_a_part_they_are_those_of_its_evaluation(make_config, tmp_path, task, part, model):
+    config = make_config(task=task, model=model, train__epochs=1)
+    train_snapshots(config)
+    done = predict_snapshots(config.run, tmp_path / "a.parquet", steps=part, quiet=True)
+    assert done["metrics"] == evaluate_snapshots(config.run, part, quiet=True)["metrics"]
+    steps = engine_of(config.run).parts._asdict()[part]
+    assert done["steps"] == [steps.start, steps.stop]
+    assert sorted({row["step"] for row in rows_of(done)}) == list(steps)
+
+
+def test_a_target_is_in_the_units_of_the_source(make_config, tmp_path):
+    plain = generate_snapshots(nodes=40, snapshots=30, edges=80, change=10, skew=1.0, seed=0, features=3)
+    scaled = plain.__class__(
+        **(vars(plain) | {"target_mean": np.full((40, 1), 7.0), "target_std": np.full((40, 1), 3.0)})
+    )
+    save_snapshots(scaled, tmp_path / "scaled")
+    config = make_config(data=tmp_path / "scaled", train__epochs=1)
+    train_snapshots(config)
+    done = predict_snapshots(config.run, tmp_path / "a.parquet", steps="test", quiet=True)
+    rows = rows_of(done)
+    target = [float(plain.target[row["step"], row["node"], 0]) * 3 + 7 for row in rows]
+    assert [row["target"] for row in rows] == target
+    error = np.array([row["prediction"] for row in rows]) - target
+    assert np.abs(error).mean() == pytest.approx(done["metrics"]["mae"], rel=1e-6)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_what_is_to_come_is_what_a_longer_series_has_of_the_same_steps(make_config, tmp_path, residual):
+    series = np.cumsum(np.random.default_rng(0).normal(size=(40, 6)), axis=0).astype(np.float32)
+    adjacency = np.eye(6) + np.eye(6, k=1)
+    for name, steps in (("old", 30), ("new", 40)):
+        np.savez(tmp_path / f"{name}.npz", x=series[:steps], adj=adjacency)
+    options = {"lags": 2, "horizon": 3}
+    import_array(tmp_path / "old.npz", tmp_path / "old", zscore=True, **options)
+    config = make_config(data=tmp_path / "old", net__residual=residual, groups_per_step=2)
+    train_snapshots(config)
+    done = predict_snapshots(config.run, tmp_path / "next.parquet", quiet=True)
+    rows = rows_of(done)
+    assert done["metrics"] is None
+    assert [(row["step"], row["time"], row["node"]) for row in rows] == [
+        (step, step + 1, node) for step in (26, 27, 28) for node in range(6)
+    ]
+    assert {row["target"] for row in rows} == {None}
+    import_array(tmp_path / "new.npz", tmp_path / "new", scale_as=tmp_path / "old", **options)
+    later = predict_snapshots(
+        config.run, tmp_path / "later.parquet", snapshots=tmp_path / "new", steps="26:29", quiet=True
+    )
+    for row, again in zip(rows, rows_of(later), strict=True):
+        assert again["prediction"] == pytest.approx(row["prediction"], rel=1e-5)
+        assert again["target"] == pytest.approx(series[row["step"] + 1 + 3, row["node"]], rel=1e-5)
+    unscaled = import_array(tmp_path / "new.npz", tmp_path / "own", zscore=True, **options).path
+    with pytest.raises(ConfigError, match=f"scaled by another mean.*--scale-as {tmp_path / 'old'}"):
+        predict_snapshots(config.run, tmp_path / "x.parquet", snapshots=unscaled, quiet=True)
+    assert not (tmp_path / "x.parquet").exists()
+
+
+@pytest.fixture
+def linked(make_config):
+    config = make_config(task="link", model="gclstm", train__epochs=1)
+    train_snapshots(config)
+    return config
+
+
+def test_the_step_after_the_last_sees_all_and_nothing_that_comes_later(make_config, tmp_path):
+    whole = open_snapshots(generated(tmp_path / "whole", features=0))
+    save_snapshots(shortened(whole, 26), tmp_path / "short")
+    config = make_config(data=tmp_path / "short", task="link", model="gconv_gru", train__epochs=1)
+    train_snapshots(config)
+    after = rows_of(predict_snapshots(config.run, tmp_path / "a.parquet", quiet=True))
+    same = predict_snapshots(config.run, tmp_path / "b.parquet", snapshots=tmp_path / "whole", steps="26", quiet=True)
+    assert [row["step"] for row in after] == [26] * len(after)
+    for row, again in zip(after, rows_of(same), strict=True):
+        assert again["src"] == row["src"]
+        assert again["top_score"] == pytest.approx(row["top_score"], rel=1e-4, abs=1e-6)
+        assert again["top_dst"] == row["top_dst"]
+
+
+@pytest.mark.parametrize("cells", [7, 100, 1 << 18])
+def test_the_likeliest_are_those_of_all_pairs(linked, tmp_path, monkeypatch, cells):
+    monkeypatch.setattr(answers, "CELLS", cells)
+    engine = engine_of(linked.run)
+    sequence, step, task = engine.sequence, 28, engine.task
+    with torch.no_grad():
+        h = engine._make_windows().embed(step - 1)
+    seen = np.unique(np.concatenate([sequence.edges(t)[1] for t in range(step)]))
+    sources = np.unique(np.concatenate([sequence.edges(t)[0] for t in range(step - 4, step)]))
+    for top_k in (3, 0):
+        done = predict_snapshots(
+            linked.run, tmp_path / "a.parquet", steps="28", top_k=top_k, quiet=True, overwrite=True
+        )
+        rows = rows_of(done)
+        assert [row["src"] for row in rows] == sources.tolist()
+        for row in rows:
+            others = torch.from_numpy(seen[seen != row["src"]]).long()
+            with torch.no_grad():
+                score = task.logits(engine.head, h, torch.tensor([row["src"]]), others[None], step)[0]
+            best = score.sort(descending=True, stable=True).indices[: top_k or len(others)]
+            assert row["top_dst"] == others[best].tolist()
+            assert row["top_score"] == pytest.approx(score[best].tolist(), abs=1e-5)
+
+
+def test_pairs_are_scored_and_told_whether_they_are_joined(linked, tmp_path):
+    engine = engine_of(linked.run)
+    src, dst = engine.sequence.edges(28)
+    pairs = [(int(src[0]), int(dst[0])), (0, 1), (int(src[5]), int(dst[5])), (3, 3)]
+    (tmp_path / "q.csv").write_text("from,to\n" + "".join(f"{u},{v}\n" for u, v in pairs))
+    done = predict_snapshots(linked.run, tmp_path / "a.parquet", steps="28:31", queries=tmp_path / "q.csv", quiet=True)
+    rows, there = rows_of(done), set(zip(src.tolist(), dst.tolist(), strict=True))
+    assert [(row["step"], row["src"], row["dst"]) for row in rows] == [
+        (s, *pair) for s in (28, 29, 30) for pair in pairs
+    ]
+    assert [row["joined"] for row in rows if row["step"] == 28] == [pair in there for pair in pairs]
+    assert {row["joined"] for row in rows if row["step"] == 30} == {None}
+    with torch.no_grad():
+        h = engine._make_windows().embed(27)
+        u, v = torch.tensor(pairs).unbind(1)
+        score = engine.task.logits(engine.head, h, u, v[:, None], 28)[:, 0]
+    assert [row["score"] for row in rows if row["step"] == 28] == pytest.approx(score.tolist(), abs=1e-6)
+
+
+def test_sources_alone_are_answered(linked, tmp_path):
+    (tmp_path / "q.csv").write_text("user\n7\n3\n")
+    rows = rows_of(
+        predict_snapshots(linked.run, tmp_path / "a.parquet", queries=tmp_path / "q.csv", top_k=2, quiet=True)
+    )
+    assert [(row["step"], row["src"], len(row["top_dst"])) for row in rows] == [(30, 7, 2), (30, 3, 2)]
+
+
+def test_a_node_is_its_own_candidate_where_there_are_loops(make_config, tmp_path):
+    generator = np.random.default_rng(0)
+    step, src = np.repeat(np.arange(20), 30), generator.integers(0, 8, 600)
+    loops = SnapshotSequence.from_arrays(step, src, src, num_nodes=8)
+    save_snapshots(loops, tmp_path / "loops")
+    config = make_config(data=tmp_path / "loops", task="link", train__epochs=1)
+    train_snapshots(config)
+    rows = rows_of(predict_snapshots(config.run, tmp_path / "a.parquet", top_k=0, quiet=True))
+    assert all(sorted(row["top_dst"]) == list(range(8)) for row in rows)
+
+
+@pytest.fixture
+def classed(make_config, tmp_path):
+    """A run that classifies edges, of people with names, whose class is that of their sum; labels are 3, 5 and 9."""
+    generator = np.random.default_rng(0)
+    lines = ["who,whom,day,label"]
+    for day in range(24):
+        for u, v in generator.integers(0, 12, (30, 2)):
+            lines.append(f"p{u:02d},p{v:02d},{day},{(3, 5, 9)[(u + v) % 3]}")
+    (tmp_path / "e.csv").write_text("\n".join(lines))
+    import_snapshots(tmp_path / "e.csv", tmp_path / "edges", snapshots="day", src="who", dst="whom")
+    config = make_config(data=tmp_path / "edges", task="edge", train__epochs=1)
+    train_snapshots(config)
+    return config
+
+
+def test_edges_are_classified_as_in_the_evaluation(classed, tmp_path):
+    done = predict_snapshots(classed.run, tmp_path / "a.parquet", steps="test", quiet=True)
+    rows = rows_of(done)
+    assert done["metrics"] == evaluate_snapshots(classed.run, "test", quiet=True)["metrics"]
+    right = np.mean([row["class"] == row["label"] for row in rows])
+    assert right == pytest.approx(done["metrics"]["accuracy"])
+    for row in rows:
+        assert sum(row["probability"]) == pytest.approx(1)
+        assert row["class"] == (3, 5, 9)[int(np.argmax(row["probability"]))]
+    known = duckdb.sql(f"SELECT who, whom, label FROM '{tmp_path}/e.csv' WHERE day >= {done['steps'][0]}").fetchall()
+    first = {(who, whom, label) for who, whom, label in known}
+    assert {(row["src"], row["dst"], row["label"]) for row in rows} <= first
+
+
+def test_pairs_to_come_are_classified_by_name(classed, tmp_path):
+    (tmp_path / "q.csv").write_text("whom,who\np03,p01\np00,p11\n")
+    rows = rows_of(predict_snapshots(classed.run, tmp_path / "a.parquet", queries=tmp_path / "q.csv", quiet=True))
+    assert [(row["step"], row["src"], row["dst"], row["label"]) for row in rows] == [
+        (24, "p01", "p03", None),
+        (24, "p11", "p00", None),
+    ]
+    assert json.loads(pq.read_schema(tmp_path / "a.parquet").metadata[b"classes"]) == [3, 5, 9]
+
+
+def test_new_edges_may_lack_labels_and_have_none_that_was_not_learned(classed, tmp_path):
+    text = (tmp_path / "e.csv").read_text()
+    (tmp_path / "plain.csv").write_text(text)
+    import_snapshots(tmp_path / "plain.csv", tmp_path / "plain", snapshots="day", src="who", dst="whom", label="")
+    whole = rows_of(predict_snapshots(classed.run, tmp_path / "a.parquet", steps="20", quiet=True))
+    done = predict_snapshots(classed.run, tmp_path / "b.parquet", steps="20", snapshots=tmp_path / "plain", quiet=True)
+    assert done["metrics"] is None
+    for row, again in zip(whole, rows_of(done), strict=True):
+        assert again["probability"] == pytest.approx(row["probability"], abs=1e-6)
+        assert (again["src"], again["dst"], again["label"]) == (row["src"], row["dst"], None)
+    (tmp_path / "odd.csv").write_text(text.replace(",9\n", ",8\n"))
+    import_snapshots(tmp_path / "odd.csv", tmp_path / "odd", snapshots="day", src="who", dst="whom")
+    with pytest.raises(DataError, match="edges with the label 8, which the run did not learn"):
+        predict_snapshots(classed.run, tmp_path / "c.parquet", steps="20", snapshots=tmp_path / "odd", quiet=True)
+
+
+def test_the_two_sides_of_a_bipartite_source_have_ids_of_their_own(make_config, tmp_path):
+    generator = np.random.default_rng(0)
+    rows = [f"{u * 10},{v * 10},{day}" for day in range(20) for u, v in generator.integers(1, 9, (20, 2))]
+    (tmp_path / "e.csv").write_text("user,item,day\n" + "\n".join(rows))
+    import_snapshots(tmp_path / "e.csv", tmp_path / "shop", snapshots="day", bipartite=True)
+    config = make_config(data=tmp_path / "shop", task="link", train__epochs=1)
+    train_snapshots(config)
+    (tmp_path / "q.csv").write_text("user,item\n20,20\n80,10\n")
+    rows = rows_of(predict_snapshots(config.run, tmp_path / "a.parquet", queries=tmp_path / "q.csv", quiet=True))
+    assert [(row["src"], row["dst"]) for row in rows] == [(20, 20), (80, 10)]
+    sequence, step = open_snapshots(tmp_path / "shop"), 19
+    joined = {(20, 20): False, (80, 10): False}
+    for u, v in zip(*sequence.edges(step), strict=True):
+        pair = (int(u + 1) * 10, int(v - 8 + 1) * 10)
+        if pair in joined:
+            joined[pair] = True
+    done = predict_snapshots(
+        config.run, tmp_path / "b.parquet", queries=tmp_path / "q.csv", steps=str(step), quiet=True
+    )
+    assert [row["joined"] for row in rows_of(done)] == list(joined.values())
+
+
+def test_other_nodes_may_be_predicted(linked, tmp_path):
+    other = generated(tmp_path / "other", nodes=70, seed=5)
+    done = predict_snapshots(linked.run, tmp_path / "a.parquet", snapshots=other, quiet=True)
+    assert max(row["src"] for row in rows_of(done)) > 40
+
+
+def test_times_go_on_where_they_are_equally_far_apart(make_config, tmp_path):
+    lines = [f"{u},{v},{86_400 * day + 7}" for day in range(20) for u, v in ((0, 1), (1, 2), (2, 0), (day % 3, 3))]
+    (tmp_path / "e.csv").write_text("src,dst,time\n" + "\n".join(lines))
+    import_snapshots(tmp_path / "e.csv", tmp_path / "days", every="1d")
+    config = make_config(data=tmp_path / "days", train__epochs=1)
+    train_snapshots(config)
+    rows = rows_of(predict_snapshots(config.run, tmp_path / "a.parquet", steps="19:21", quiet=True))
+    assert {(row["step"], row["time"]) for row in rows} == {(19, 19 * 86_400), (20, 20 * 86_400)}
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({}, ConfigError, "targets of all 30 snapshots of .* are known.*--steps test"),
+        (
+            {"steps": "27:40"},
+            ConfigError,
+            "those of .* that can be predicted are 3 to 29, each from the 4 snapshots up to",
+        ),
+        ({"steps": "2"}, ConfigError, "that can be predicted are 3 to 29"),
+        ({"steps": "9:9"}, ConfigError, "--steps 9:9: those of"),
+        ({"steps": "tomorrow"}, ConfigError, "--steps 'tomorrow': give next, val, test, a step, or FIRST:STOP"),
+        ({"steps": "test", "top_k": 3}, ConfigError, "--top-k ranks destinations, and here a node regression answers"),
+        ({"steps": "test", "queries": "q.csv"}, ConfigError, "--queries .* node regression"),
+        ({"steps": "test", "top_k": -1}, ConfigError, "top_k is -1"),
+        ({"steps": "test", "out": "a.csv"}, ConfigError, "written as Parquet"),
+        ({"steps": "test", "snapshots": "data"}, ConfigError, "--steps test is a part of the run's own data"),
+        ({"steps": "9", "snapshots": "nowhere"}, StoreError, "nowhere is not a tgscale data directory"),
+        ({"steps": "9", "data": "nowhere"}, RunError, "nowhere"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(make_config, tmp_path, monkeypatch, options, error, words):
+    monkeypatch.chdir(tmp_path)
+    config = make_config(train__epochs=1)
+    train_snapshots(config)
+    with pytest.raises(error if error is not RunError else (RunError, StoreError), match=words):
+        predict_snapshots(config.run, **{"out": "a.parquet", "quiet": True, **options})
+    assert not (tmp_path / "a.parquet").exists()
+
+
+def test_questions_that_cannot_be_answered_are_refused(classed, tmp_path):
+    def ask(text=None, **options):
+        if text is not None:
+            (tmp_path / "q.csv").write_text(text)
+            options["queries"] = tmp_path / "q.csv"
+        predict_snapshots(classed.run, tmp_path / "a.parquet", quiet=True, **options)
+
+    with pytest.raises(ConfigError, match="those of the next snapshot are not known yet: give --queries"):
+        ask()
+    with pytest.raises(ConfigError, match="has no column of destinations"):
+        ask("who\np01\n")
+    with pytest.raises(DataError, match=r"column 'whom': 1 row has an id that is no node .* such as 'p99' in row 2"):
+        ask("who,whom\np01,p02\np01,p99\n")
+    with pytest.raises(DataError, match="looks like src"):
+        ask("a,b\n1,2\n")
+    with pytest.raises(DataError, match="there are no rows"):
+        ask("who,whom\n")
+    with pytest.raises(DataError, match=r"none\.csv not found"):
+        ask(queries=tmp_path / "none.csv")
+    with pytest.raises(ConfigError, match="--top-k ranks destinations"):
+        ask(steps="test", top_k=3)
+    with pytest.raises(ConfigError, match="is the file with the queries"):
+        predict_snapshots(classed.run, tmp_path / "a.parquet", queries=tmp_path / "a.parquet")
+    assert not (tmp_path / "a.parquet").exists()
+
+
+def test_snapshots_of_another_kind_are_refused(linked, tmp_path):
+    other = generated(tmp_path / "other", features=2)
+    with pytest.raises(ConfigError, match="node features: 2, and the run was trained with 3"):
+        predict_snapshots(linked.run, tmp_path / "a.parquet", snapshots=other, quiet=True)
+    empty = SnapshotSequence.from_arrays(
+        [0, 1, 1], [0, 1, 2], [1, 2, 0], num_steps=20, node_features=np.zeros((20, 4, 3)), edge_weight=np.ones(3)
+    )
+    weighted = open_snapshots(load_config(linked.run).data).edge_weight is not None
+    if not weighted:
+        empty = empty.__class__(**(vars(empty) | {"edge_weight": None}))
+    save_snapshots(empty, tmp_path / "empty")
+    with pytest.raises(ConfigError, match="nothing to predict at steps 20 to 20: the snapshots there have no edges"):
+        predict_snapshots(linked.run, tmp_path / "a.parquet", snapshots=tmp_path / "empty", quiet=True)
+    assert sorted(path.name for path in tmp_path.iterdir() if "parquet" in path.name) == []
+
+
+def test_what_is_there_is_replaced_on_request(linked, tmp_path):
+    out = tmp_path / "a.parquet"
+    predict_snapshots(linked.run, out, quiet=True)
+    before = out.read_bytes()
+    with pytest.raises(RunError, match="is there already"):
+        predict_snapshots(linked.run, out, quiet=True)
+    predict_snapshots(linked.run, out, quiet=True, overwrite=True)
+    assert out.read_bytes() == before
