@@ -78,7 +78,7 @@ def test_a_longer_series_is_scaled_as_the_one_before(tmp_path):
     assert (new.target_mean.tolist(), new.target_std.tolist()) == (old.target_mean.tolist(), old.target_std.tolist())
     plain = import_array(tmp_path / "old.npz", tmp_path / "plain").sequence
     assert import_array(tmp_path / "new.npz", tmp_path / "as", scale_as=plain.path).sequence.target_std is None
-    with pytest.raises(ConfigError, match="--zscore measures mean and deviation anew"):
+    with pytest.raises(ConfigError, match="--zscore is for measuring mean and deviation anew"):
         import_array(tmp_path / "new.npz", tmp_path / "x", zscore=True, scale_as=tmp_path / "old")
     np.savez(tmp_path / "wide.npz", speed=np.stack([SPEED, SPEED], axis=2), adj=ADJ)
     with pytest.raises(ConfigError, match="was not made from a series of 2 channels a node"):

@@ -116,3 +116,12 @@ def test_steps_whose_target_is_not_known_yet():
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(render_snapshots(found))
     assert "of the last 2 steps not known yet" in console.export_text()
+
+
+def test_no_target_is_known():
+    sequence = SnapshotSequence.from_arrays([0, 4], [0, 1], [1, 0], target=np.zeros((0, 2)))
+    found = summarize_snapshots(sequence)["target"]
+    assert (found["steps"], found["mean"], found["persistence_mse"]) == (0, None, None)
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(render_snapshots(summarize_snapshots(sequence)))
+    assert "of the last 5 steps not known yet" in console.export_text()

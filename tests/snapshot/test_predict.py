@@ -8,15 +8,22 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from tgscale.data.generate import generate_stream
 from tgscale.data.snapshot_array import import_array
 from tgscale.data.snapshot_generate import generate_snapshots
 from tgscale.data.snapshot_ingest import import_snapshots
 from tgscale.data.snapshot_store import open_snapshots, save_snapshots
 from tgscale.data.snapshots import SnapshotSequence
+from tgscale.data.store import save_stream
 from tgscale.errors import ConfigError, DataError, RunError, StoreError
 from tgscale.snapshot.engine import SnapshotEngine
 from tgscale.snapshot.predict import answers, predict_snapshots
+from tgscale.snapshot.predict import run as run_module
 from tgscale.snapshot.trainer import evaluate_snapshots, load_config, train_snapshots
+from tgscale.stream.config import default_config
+from tgscale.stream.config import replace as stream_replace
+from tgscale.stream.predict import predict
+from tgscale.stream.trainer import train_stream
 from tgscale.train.run_start import load_best
 
 
@@ -98,8 +105,8 @@ def test_what_is_to_come_is_what_a_longer_series_has_of_the_same_steps(make_conf
     done = predict_snapshots(config.run, tmp_path / "next.parquet", quiet=True)
     rows = rows_of(done)
     assert done["metrics"] is None
-    assert [(row["step"], row["time"], row["node"]) for row in rows] == [
-        (step, step + 1, node) for step in (26, 27, 28) for node in range(6)
+    assert [(row["step"], row["time"], row["target_time"], row["node"]) for row in rows] == [
+        (step, step + 1, step + 4, node) for step in (26, 27, 28) for node in range(6)
     ]
     assert {row["target"] for row in rows} == {None}
     import_array(tmp_path / "new.npz", tmp_path / "new", scale_as=tmp_path / "old", **options)
@@ -275,6 +282,114 @@ def test_the_two_sides_of_a_bipartite_source_have_ids_of_their_own(make_config, 
     assert [row["joined"] for row in rows_of(done)] == list(joined.values())
 
 
+def test_of_two_sides_one_asks_and_one_is_named(make_config, tmp_path):
+    """An undirected edge is stored both ways, so sources and destinations are all nodes; their ids say nothing."""
+    generator = np.random.default_rng(0)
+    rows = [f"{u * 10},{v * 10},{day}" for day in range(20) for u, v in generator.integers(1, 9, (20, 2))]
+    (tmp_path / "e.csv").write_text("user,item,day\n" + "\n".join(rows))
+    import_snapshots(tmp_path / "e.csv", tmp_path / "shop", snapshots="day", bipartite=True, undirected=True)
+    config = make_config(data=tmp_path / "shop", task="link", train__epochs=1)
+    train_snapshots(config)
+    (tmp_path / "q.csv").write_text("user\n20\n80\n")
+    for options in ({}, {"queries": tmp_path / "q.csv"}):
+        done = predict_snapshots(config.run, tmp_path / "a.parquet", top_k=0, quiet=True, overwrite=True, **options)
+        for row in rows_of(done):
+            assert sorted(row["top_dst"]) == [10 * item for item in range(1, 9)]
+        asked = [row["src"] for row in rows_of(done)]
+        assert asked == ([20, 80] if options else sorted(set(asked)))
+
+
+def test_the_edges_of_undirected_snapshots_are_classified_once(make_config, tmp_path):
+    generator = np.random.default_rng(0)
+    pairs = [(day, *sorted(generator.choice(12, 2, replace=False))) for day in range(24) for _ in range(10)]
+    lines = sorted({f"{u},{v},{day},{(u + v) % 3}" for day, u, v in pairs})
+    (tmp_path / "e.csv").write_text("src,dst,day,label\n" + "\n".join(lines))
+    import_snapshots(tmp_path / "e.csv", tmp_path / "e", snapshots="day", undirected=True)
+    config = make_config(data=tmp_path / "e", task="edge", train__epochs=1)
+    train_snapshots(config)
+    rows = rows_of(predict_snapshots(config.run, tmp_path / "a.parquet", steps=20, quiet=True))
+    found = {f"{row['src']},{row['dst']},20,{row['label']}" for row in rows}
+    assert found == {line for line in lines if line.split(",")[2] == "20"}
+    assert len(rows) == len(found)
+
+
+def test_a_loop_to_come_is_not_known_before(make_config, tmp_path):
+    generator = np.random.default_rng(0)
+    step, src = np.repeat(np.arange(24), 20), generator.integers(0, 10, 480)
+    dst = (src + generator.integers(1, 10, 480)) % 10
+    config = make_config(data=tmp_path / "plain", task="link", train__epochs=1)
+    for name, loops in (("plain", 0), ("looped", 10)):
+        more = ([20] * loops, range(loops), range(loops))
+        late = [np.append(each, some).astype(int) for each, some in zip((step, src, dst), more, strict=True)]
+        save_snapshots(SnapshotSequence.from_arrays(*late, num_nodes=10, num_steps=24), tmp_path / name)
+    train_snapshots(config)
+    found = {
+        name: rows_of(
+            predict_snapshots(
+                config.run, tmp_path / f"{name}.parquet", snapshots=tmp_path / name, steps="20:22", top_k=0, quiet=True
+            )
+        )
+        for name in ("plain", "looped")
+    }
+    at = {name: [row for row in rows if row["step"] == 20] for name, rows in found.items()}
+    assert [row["top_dst"] for row in at["plain"]] == [row["top_dst"] for row in at["looped"]]
+    assert all(len(row["top_dst"]) == (10 if row["step"] == 21 else 9) for row in found["looped"])
+
+
+def test_residuals_reach_as_far_as_a_target_is_known(make_config, tmp_path):
+    generator = np.random.default_rng(0)
+    whole = generate_snapshots(nodes=40, snapshots=30, edges=40, change=10, skew=1.0, features=2)
+    cut = whole.__class__(**(vars(whole) | {"target": generator.normal(size=(25, 40, 1)), "target_delay": 2}))
+    save_snapshots(cut, tmp_path / "cut")
+    config = make_config(data=tmp_path / "cut", net__residual=True, train__epochs=1)
+    train_snapshots(config)
+    done = predict_snapshots(config.run, tmp_path / "a.parquet", quiet=True)
+    assert done["steps"] == [25, 27]
+    with pytest.raises(ConfigError, match="that can be predicted are 3 to 26"):
+        predict_snapshots(config.run, tmp_path / "b.parquet", steps=27, quiet=True)
+
+
+def test_labels_of_pairs_that_are_there_are_told(classed, tmp_path):
+    known = duckdb.sql(
+        f"SELECT who, whom, any_value(label) FROM '{tmp_path}/e.csv' WHERE day = 20 GROUP BY 1, 2"
+    ).fetchall()
+    asked = [*known, ("p00", "p00", None)] if ("p00", "p00") not in {each[:2] for each in known} else known
+    (tmp_path / "q.csv").write_text("who,whom\n" + "".join(f"{u},{v}\n" for u, v, _ in asked))
+    done = predict_snapshots(classed.run, tmp_path / "a.parquet", steps=20, queries=tmp_path / "q.csv", quiet=True)
+    assert [(row["src"], row["dst"], row["label"]) for row in rows_of(done)] == asked
+
+
+@pytest.mark.parametrize("types", [2, 1])
+def test_lrgcn_takes_snapshots_that_lack_a_type(make_config, tmp_path, types):
+    generator = np.random.default_rng(0)
+    step, ends = np.repeat(np.arange(24), 20), generator.integers(0, 10, (2, 480))
+    for name, many in (("three", 3), ("fewer", types)):
+        kind = generator.integers(0, many, 480)
+        save_snapshots(SnapshotSequence.from_arrays(step, *ends, edge_type=kind, num_nodes=10), tmp_path / name)
+    config = make_config(data=tmp_path / "three", task="link", model="lrgcn", train__epochs=1)
+    train_snapshots(config)
+    assert predict_snapshots(config.run, tmp_path / "a.parquet", snapshots=tmp_path / "fewer", quiet=True)["rows"]
+    save_snapshots(SnapshotSequence.from_arrays(step, *ends, num_nodes=10), tmp_path / "none")
+    with pytest.raises(ConfigError, match="edge types: no, and the run was trained with yes"):
+        predict_snapshots(config.run, tmp_path / "b.parquet", snapshots=tmp_path / "none", quiet=True)
+    kind = np.arange(480) % 4
+    save_snapshots(SnapshotSequence.from_arrays(step, *ends, edge_type=kind, num_nodes=10), tmp_path / "more")
+    with pytest.raises(ConfigError, match="4 edge types, and the run was trained with 3"):
+        predict_snapshots(config.run, tmp_path / "b.parquet", snapshots=tmp_path / "more", quiet=True)
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+def test_the_file_is_written_in_groups_of_rows(linked, tmp_path, monkeypatch, size):
+    whole = pq.read_table(predict_snapshots(linked.run, tmp_path / "a.parquet", steps="test", quiet=True)["out"])
+    monkeypatch.setattr(run_module, "GROUP_BYTES", size)
+    monkeypatch.setattr(answers, "CELLS", 100)
+    done = predict_snapshots(linked.run, tmp_path / "b.parquet", steps="test", quiet=True)
+    assert pq.ParquetFile(done["out"]).num_row_groups > 1
+    assert done["rows"] == len(whole)
+    cut = pq.read_table(done["out"])
+    assert cut.drop(["top_score"]).equals(whole.drop(["top_score"]))
+
+
 def test_other_nodes_may_be_predicted(linked, tmp_path):
     other = generated(tmp_path / "other", nodes=70, seed=5)
     done = predict_snapshots(linked.run, tmp_path / "a.parquet", snapshots=other, quiet=True)
@@ -303,7 +418,11 @@ def test_times_go_on_where_they_are_equally_far_apart(make_config, tmp_path):
         ({"steps": "2"}, ConfigError, "that can be predicted are 3 to 29"),
         ({"steps": "9:9"}, ConfigError, "--steps 9:9: those of"),
         ({"steps": "tomorrow"}, ConfigError, "--steps 'tomorrow': give next, val, test, a step, or FIRST:STOP"),
-        ({"steps": "test", "top_k": 3}, ConfigError, "--top-k ranks destinations, and here a node regression answers"),
+        (
+            {"steps": "test", "top_k": 3},
+            ConfigError,
+            "--top-k is for the likeliest destinations .*a node regression answers",
+        ),
         ({"steps": "test", "queries": "q.csv"}, ConfigError, "--queries .* node regression"),
         ({"steps": "test", "top_k": -1}, ConfigError, "top_k is -1"),
         ({"steps": "test", "out": "a.csv"}, ConfigError, "written as Parquet"),
@@ -340,11 +459,61 @@ def test_questions_that_cannot_be_answered_are_refused(classed, tmp_path):
         ask("who,whom\n")
     with pytest.raises(DataError, match=r"none\.csv not found"):
         ask(queries=tmp_path / "none.csv")
-    with pytest.raises(ConfigError, match="--top-k ranks destinations"):
+    with pytest.raises(ConfigError, match="--top-k is for the likeliest destinations"):
         ask(steps="test", top_k=3)
+    with pytest.raises(ConfigError, match="--src is a column of --queries, and there are none"):
+        ask(steps="test", src="who")
     with pytest.raises(ConfigError, match="is the file with the queries"):
         predict_snapshots(classed.run, tmp_path / "a.parquet", queries=tmp_path / "a.parquet")
     assert not (tmp_path / "a.parquet").exists()
+
+
+def test_features_that_mean_another_thing_are_refused(make_config, tmp_path):
+    np.savez(tmp_path / "e.npz", x=np.random.default_rng(0).random((40, 6), np.float32), adj=np.eye(6))
+    for name, day in (("day", 24), ("half", 12)):
+        import_array(tmp_path / "e.npz", tmp_path / name, steps_per_day=day)
+    config = make_config(data=tmp_path / "day", train__epochs=1, groups_per_step=2)
+    train_snapshots(config)
+    with pytest.raises(ConfigError, match="--steps-per-day: 12, and the run was trained with 24"):
+        predict_snapshots(config.run, tmp_path / "a.parquet", snapshots=tmp_path / "half", quiet=True)
+    np.savez(tmp_path / "late.npz", x=np.random.default_rng(1).random((3, 6), np.float32), adj=np.eye(6))
+    options = {"scale_as": tmp_path / "day", "steps_per_day": 24}
+    import_array(tmp_path / "late.npz", tmp_path / "late", horizon=1, **options)
+    with pytest.raises(ConfigError, match="late has 3 snapshots, and the run predicts from groups of 4"):
+        predict_snapshots(config.run, tmp_path / "a.parquet", snapshots=tmp_path / "late", quiet=True)
+
+
+def test_the_latest_readings_alone_are_enough(make_config, tmp_path):
+    series = np.random.default_rng(0).random((44, 6), np.float32)
+    for name, part in (("old", slice(0, 40)), ("late", slice(40, 44))):
+        np.savez(tmp_path / f"{name}.npz", x=series[part], adj=np.eye(6))
+    import_array(tmp_path / "old.npz", tmp_path / "old", horizon=6, zscore=True)
+    import_array(tmp_path / "late.npz", tmp_path / "late", horizon=6, scale_as=tmp_path / "old")
+    config = make_config(data=tmp_path / "old", train__epochs=1, groups_per_step=2)
+    train_snapshots(config)
+    done = predict_snapshots(config.run, tmp_path / "a.parquet", snapshots=tmp_path / "late", steps=3, quiet=True)
+    assert {(row["time"], row["target_time"], row["target"]) for row in rows_of(done)} == {(3, 9, None)}
+
+
+def test_models_that_pick_nodes_need_enough_of_them(make_config, tmp_path):
+    config = make_config(model="evolvegcn_h", train__epochs=1)
+    train_snapshots(config)
+    few = SnapshotSequence.from_arrays(
+        [0, 1], [0, 1], [1, 0], num_nodes=2, num_steps=9, node_features=np.zeros((9, 2, 3)), target=np.zeros((8, 2))
+    )
+    save_snapshots(few, tmp_path / "few")
+    with pytest.raises(ConfigError, match="evolvegcn_h picks as many nodes as there are features"):
+        predict_snapshots(config.run, tmp_path / "a.parquet", snapshots=tmp_path / "few", quiet=True)
+
+
+def test_runs_of_the_other_kind_are_named(linked, tmp_path):
+    save_stream(generate_stream(events=300, nodes=30), tmp_path / "stream")
+    config = default_config(tmp_path / "stream", tmp_path / "events")
+    train_stream(stream_replace(config, train__epochs=1, model__dim=8, quiet=True, device="cpu"))
+    with pytest.raises(ConfigError, match=r"is a run on an event stream: tgscale\.predict is for such"):
+        predict_snapshots(tmp_path / "events", tmp_path / "a.parquet")
+    with pytest.raises(ConfigError, match=r"is a run on snapshots: tgscale\.predict_snapshots is for such"):
+        predict(linked.run, "new.csv", tmp_path / "a.parquet")
 
 
 def test_snapshots_of_another_kind_are_refused(linked, tmp_path):
@@ -358,7 +527,7 @@ def test_snapshots_of_another_kind_are_refused(linked, tmp_path):
     if not weighted:
         empty = empty.__class__(**(vars(empty) | {"edge_weight": None}))
     save_snapshots(empty, tmp_path / "empty")
-    with pytest.raises(ConfigError, match="nothing to predict at steps 20 to 20: the snapshots there have no edges"):
+    with pytest.raises(ConfigError, match="nothing to predict at --steps next: no snapshot before them has an edge"):
         predict_snapshots(linked.run, tmp_path / "a.parquet", snapshots=tmp_path / "empty", quiet=True)
     assert sorted(path.name for path in tmp_path.iterdir() if "parquet" in path.name) == []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,14 +13,25 @@ import tyro
 
 from tgscale.cli import predict_snapshots
 from tgscale.cli.console import Output
+from tgscale.cli.predict_snapshots import PredictSnapshotsCommand
 from tgscale.data.following import RowOptions
 from tgscale.data.value_words import counted
+from tgscale.errors import ConfigError
 from tgscale.stream.predict.request import Request, state_beside
 from tgscale.stream.predict.run import run_request
 from tgscale.stream.predict.state import goes_on
 from tgscale.train.config_io import parse
 from tgscale.train.metric_names import metric_name
 from tgscale.train.rundir import CONFIG, RunDirectory, plain
+
+OF_STREAMS = (
+    "is for runs on event streams, and this run is on snapshots: import what is new with the options of the run's data "
+    "and name it with --snapshots DIR, or ask with --queries FILE."
+)
+OF_SNAPSHOTS = (
+    "is for runs on snapshots, and this run is on an event stream: give new events with --events FILE, or ask with "
+    "--queries FILE; --after says what they follow."
+)
 
 
 @dataclass
@@ -100,9 +111,21 @@ def main(argv: list[str]) -> None:
     if run is None and {"-h", "--help"} & set(argv):
         _print_both_helps()
     elif run is not None and RunDirectory.kind_of(run) == "snapshots":
+        _refuse_others(argv, PredictCommand, PredictSnapshotsCommand, OF_STREAMS)
         predict_snapshots.main(argv)
     else:
+        if run is not None:
+            _refuse_others(argv, PredictSnapshotsCommand, PredictCommand, OF_SNAPSHOTS)
         _predict(argv)
+
+
+def _refuse_others(argv: list[str], others: type, own: type, words: str) -> None:
+    """Refuse options that runs of the other kind have."""
+    theirs = {each.name for each in fields(others)} - {each.name for each in fields(own)}
+    for word in argv:
+        option = word.partition("=")[0]
+        if option.startswith("--") and option[2:].replace("-", "_") in theirs:
+            raise ConfigError(f"{option} {words}")
 
 
 def _print_both_helps() -> None:

@@ -11,23 +11,11 @@ import tyro
 
 from tgscale.cli.console import Output
 from tgscale.data.value_words import counted
-from tgscale.errors import ConfigError
-from tgscale.snapshot.predict.run import Request, run_request
+from tgscale.snapshot.predict.request import Request
+from tgscale.snapshot.predict.run import run_request
 from tgscale.train.config_io import parse
 from tgscale.train.metric_names import metric_name
 from tgscale.train.rundir import plain
-
-OF_STREAMS = (
-    "--events",
-    "--candidates",
-    "--evaluate",
-    "--after",
-    "--unknown",
-    "--time",
-    "--classes",
-    "--query",
-    "--state",
-)
 
 
 @dataclass
@@ -68,12 +56,6 @@ class PredictSnapshotsCommand:
 
 def main(argv: list[str]) -> None:
     """Predict as the command line says, and print what was done."""
-    for word in argv:
-        if word.partition("=")[0] in OF_STREAMS:
-            raise ConfigError(
-                f"{word} is for runs on event streams, and this run is on snapshots: import what is new with the "
-                "options of the run's data and name it with --snapshots DIR, or ask with --queries FILE."
-            )
     command = parse(PredictSnapshotsCommand, argv, prog="tgscale predict")
     options = dict(vars(command))
     as_json = options.pop("json")

@@ -21,6 +21,8 @@ from tgscale.data.snapshot_store import SnapshotWriter, writing_snapshots
 from tgscale.data.snapshots import SnapshotSequence
 from tgscale.errors import ConfigError, DataError
 
+TRAIN_SHARE = 0.7
+
 
 def import_array(
     source: str | Path,
@@ -32,7 +34,7 @@ def import_array(
     lags: int = 1,
     steps_per_day: int | None = None,
     zscore: bool = False,
-    train_share: float = 0.7,
+    train_share: float = TRAIN_SHARE,
     scale_as: str | Path | None = None,
     name: str | None = None,
     overwrite: bool = False,
@@ -52,8 +54,8 @@ def import_array(
         zscore: subtract the mean and divide by the standard deviation of each channel.
         train_share: the share of the steps, from the first on, that mean and deviation are taken of, so that nothing of
             later steps is known.
-        scale_as: a data directory that was made from a series: scale as it did, in place of ``zscore``. For a longer
-            series that a model of that directory is to predict.
+        scale_as: a data directory that was made from a series: scale as it did, in place of ``zscore``. For a later
+            or longer series that a model of that directory is to predict; it need not reach ``horizon`` steps further.
         name: name for reports; the directory's name unless given.
         overwrite: replace a data directory that is already there.
 
@@ -68,7 +70,7 @@ def import_array(
     values = _values(Path(source), series)
     steps = len(values) - lags + 1
     for option, number in (("--horizon", horizon), ("--lags", lags)):
-        if number < 1 or steps <= horizon:
+        if number < 1 or steps < 1 or (steps <= horizon and scale_as is None):
             raise ConfigError(
                 f"{option} {number} does not fit a series of {len(values)} steps: give 1 or a little more."
             )
@@ -78,9 +80,10 @@ def import_array(
         raise ConfigError(f"--train-share is {train_share}: give a share of the steps, above 0 and at most 1.")
     _check_finite(Path(source), values)
     graph = _graph(Path(source), adjacency, values.shape[1], steps)
-    if scale_as is not None and zscore:
+    if scale_as is not None and (zscore or train_share != TRAIN_SHARE):
         raise ConfigError(
-            "--zscore measures mean and deviation anew, and --scale-as takes them over: give one of them."
+            f"{'--zscore' if zscore else '--train-share'} is for measuring mean and deviation anew, and --scale-as "
+            "takes them over: give one of them."
         )
     if scale_as is not None:
         shift, scale = _scale_of(Path(scale_as), values.shape[2])
@@ -243,7 +246,7 @@ def _write_values(
     nodes, channels = values.shape[1:]
     width = lags * channels + (steps_per_day is not None)
     writer.create("node_features", np.float32, (steps, nodes, width))
-    writer.create("target", np.float32, (steps - horizon, nodes, 1))
+    writer.create("target", np.float32, (max(0, steps - horizon), nodes, 1))
     block = max(1, CHUNK_BYTES // (4 * nodes * width))
     for at in range(0, steps, block):
         last = min(at + block, steps)

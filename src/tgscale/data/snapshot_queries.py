@@ -49,10 +49,11 @@ def read_queries(
         )
         wanted = [column for column in (columns.src, columns.dst) if column]
         listed = ", ".join(f"{sql_name(column)}::VARCHAR" for column in wanted)
-        rows = db.execute(f"SELECT {listed} FROM {source.relation}").fetchall()
+        rows = db.sql(f"SELECT {listed} FROM {source.relation}").to_arrow_table()
+        assert rows is not None
         refuse_bad_lines(db, source, "--queries")
     nodes = [
-        _nodes(named, pa.array([row[side] for row in rows], pa.string()), side, f"--queries {file}, column {column!r}")
+        _nodes(named, rows.column(side).combine_chunks(), side, f"--queries {file}, column {column!r}")
         for side, column in enumerate(wanted)
     ]
     return nodes[0], nodes[1] if len(nodes) > 1 else None

@@ -134,6 +134,11 @@ def _describe_target(sequence: SnapshotSequence) -> dict[str, Any] | None:
     target = sequence.target
     if target is None:
         return None
+    if not len(target):
+        return {
+            "dim": sequence.target_dim, "steps": 0, "mean": None, "std": None,
+            "scaled": sequence.target_std is not None, "persistence_mse": None,
+        }  # fmt: skip
     mean = float(np.mean([step.mean(dtype=np.float64) for step in target]))  # a step at a time: it may be large
     square = float(np.mean([np.square(step, dtype=np.float64).mean() for step in target]))
     steps = [np.square(after - before, dtype=np.float64).mean() for before, after in itertools.pairwise(target)]

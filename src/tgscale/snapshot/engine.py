@@ -227,7 +227,7 @@ def split_steps(config: SnapshotConfig, steps: int, lead: int) -> Parts:
     for name, part in zip(Parts._fields, parts, strict=True):
         if not part:
             raise ConfigError(
-                f"{steps} snapshots leave none to {name} on with eval.val {config.eval.val} and eval.test "
-                f"{config.eval.test}: choose other shares, or import the data with shorter windows."
+                f"{labelled} snapshots that can be predicted leave none to {name} on with eval.val {config.eval.val} "
+                f"and eval.test {config.eval.test}: choose other shares, or import the data with shorter windows."
             )
     return parts

@@ -1,11 +1,12 @@
 """What is written of a step: its targets, the links that it will have, or the classes of its edges.
 
-An answer is made from the embeddings ``[N, C]`` of one step, ``h`` below, and is columns of equal length.
+An answer is made from the embeddings ``[N, C]`` of one step, ``h`` below. It comes in parts, each of them columns of
+equal length and of a size that does not grow with the number of nodes or pairs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tgscale.data.export.pieces import lists_of
-from tgscale.data.snapshot_ids import NamedSnapshots
+from tgscale.data.snapshot_ids import NamedSnapshots, once_each
 from tgscale.snapshot.task.edges import EdgeClassification
 from tgscale.snapshot.task.links import LinkPrediction
 from tgscale.snapshot.task.regression import Regression
@@ -24,24 +25,26 @@ CELLS = 1 << 18
 """Pairs that are scored at once."""
 
 Columns = dict[str, pa.Array]
-Done = Callable[[int], None]
-"""Takes how many more of the :attr:`Answer.unit` are done."""
 
 
 class Answer(Protocol):
     """What a task says of a step.
 
     Attributes:
-        unit: what :meth:`work` counts.
+        unit: what a row is, in words.
     """
 
     unit: str
 
-    def work(self, step: int) -> int:
-        """How many things there are to be predicted at a step."""
+    def rows(self, step: int) -> int:
+        """How many rows there are of a step."""
 
-    def columns(self, head: nn.Module, h: Tensor, step: int, done: Done) -> Columns:
-        """The predictions."""
+    def parts(self, head: nn.Module, h: Tensor, step: int) -> Iterator[Columns]:
+        """The rows, in order.
+
+        Raises:
+            DivergedError: a score or prediction is NaN.
+        """
 
 
 class Targets:
@@ -52,21 +55,20 @@ class Targets:
     def __init__(self, task: Regression, named: NamedSnapshots) -> None:
         self.task, self.named = task, named
 
-    def work(self, step: int) -> int:
+    def rows(self, step: int) -> int:
         return len(self.named.ids)
 
-    def columns(self, head: nn.Module, h: Tensor, step: int, done: Done) -> Columns:
-        predicted, known = self.task.predict(head, h, step), self.task.known(step)
-        done(len(predicted))
-        prediction = _values(predicted)
-        target = pa.nulls(len(predicted), prediction.type) if known is None else _values(known)
-        return {"node": self.named.ids, "prediction": prediction, "target": target}
+    def parts(self, head: nn.Module, h: Tensor, step: int) -> Iterator[Columns]:
+        known, prediction = self.task.known(step), _values(self.task.predict(head, h, step))
+        target = pa.nulls(len(prediction), prediction.type) if known is None else _values(known)
+        yield {"node": self.named.ids, "prediction": prediction, "target": target}
 
 
 class LikelyLinks:
     """The likeliest destinations of sources: ``src``, and the lists ``top_dst`` and ``top_score``, best first.
 
-    Candidates are all nodes that were a destination before the step; a node is its own only where snapshots have loops.
+    Candidates are all nodes that were a destination before the step; a node is its own only where it was one before.
+    Where sources and destinations have ids of their own, they are of their side alone.
 
     Args:
         task: of the run, on these snapshots.
@@ -82,36 +84,36 @@ class LikelyLinks:
         self, task: LinkPrediction, named: NamedSnapshots, sources: np.ndarray | None, window: int, top_k: int
     ) -> None:
         self.task, self.named, self.sources, self.window, self.top_k = task, named, sources, window, top_k
-        snapshots = named.snapshots
-        self.loops = any((src == dst).any() for src, dst in map(snapshots.edges, range(snapshots.num_steps)))
+        steps = range(named.snapshots.num_steps)
+        loops = (step for step in steps if np.equal(*named.snapshots.edges(step)).any())
+        self.first_loop = next(loops, len(steps))
 
-    def work(self, step: int) -> int:
+    def rows(self, step: int) -> int:
         return len(self._sources(step))
 
-    def columns(self, head: nn.Module, h: Tensor, step: int, done: Done) -> Columns:
-        sources, candidates = self._sources(step), self._candidates(step)
-        nodes, scores, lengths = [], [], []
-        for block in _blocks(sources, max(1, CELLS // max(1, len(candidates)))):
+    def parts(self, head: nn.Module, h: Tensor, step: int) -> Iterator[Columns]:
+        candidates = self._candidates(step)
+        for block in _blocks(self._sources(step), max(1, CELLS // max(1, len(candidates)))):
             best, score = self._best(head, h, torch.from_numpy(block).to(h.device), candidates, step)
             real = torch.isfinite(score)
-            nodes.append(best[real].cpu().numpy())
-            scores.append(score[real].cpu().numpy())
-            lengths.append(real.sum(dim=1).cpu().numpy())
-            done(len(block))
-        ids = self.named.ids.take(pa.array(_joined(nodes, np.int64)))
-        listed = _joined(lengths, np.int64)
-        top_dst, top_score = lists_of(ids, listed), lists_of(pa.array(_joined(scores, np.float32)), listed)
-        return {"src": self.named.ids.take(pa.array(sources)), "top_dst": top_dst, "top_score": top_score}
+            lengths = real.sum(dim=1).cpu().numpy()
+            yield {
+                "src": self.named.ids.take(pa.array(block)),
+                "top_dst": lists_of(self.named.ids.take(pa.array(best[real].cpu().numpy())), lengths),
+                "top_score": lists_of(pa.array(score[real].cpu().numpy()), lengths),
+            }
 
     def _best(
         self, head: nn.Module, h: Tensor, sources: Tensor, candidates: Tensor, step: int
     ) -> tuple[Tensor, Tensor]:
         """Destinations and scores, ``[B, k]`` each, best first; the score of one that is not to be named is -inf."""
-        parts = []
+        parts = [h.new_zeros(len(sources), 0)]
         for some in candidates.split(max(1, CELLS // len(sources))):
-            score = self.task.logits(head, h, sources, some.expand(len(sources), -1), step)
-            refuse_nan(score)
-            parts.append(score if self.loops else score.masked_fill(some == sources[:, None], -torch.inf))
+            if len(some):
+                score = self.task.logits(head, h, sources, some.expand(len(sources), -1), step)
+                refuse_nan(score)
+                own = some == sources[:, None]
+                parts.append(score if self.first_loop < step else score.masked_fill(own, -torch.inf))
         score, place = torch.cat(parts, dim=1).sort(dim=1, descending=True, stable=True)
         most = min(self.top_k or len(candidates), len(candidates))
         return candidates[place[:, :most]], score[:, :most]
@@ -121,11 +123,17 @@ class LikelyLinks:
             return self.sources
         snapshots = self.named.snapshots
         seen = range(max(0, step - self.window), step)
-        return np.unique(np.concatenate([snapshots.neighbor[snapshots.edge_rows(t)] for t in seen])).astype(np.int64)
+        found = np.unique(np.concatenate([snapshots.neighbor[snapshots.edge_rows(t)] for t in seen]))
+        return self._of_side(found.astype(np.int64), 0)
 
     def _candidates(self, step: int) -> Tensor:
         population = self.task.population
-        return population[self.task.history.destinations.before(population, step)[0] > 0]
+        seen = population[self.task.history.destinations.before(population, step)[0] > 0]
+        return torch.from_numpy(self._of_side(seen.cpu().numpy(), 1)).to(population.device)
+
+    def _of_side(self, nodes: np.ndarray, side: int) -> np.ndarray:
+        sides = self.named.side_nodes
+        return nodes if len(sides) == 1 else nodes[np.isin(nodes, sides[side])]
 
 
 class PairScores:
@@ -136,29 +144,16 @@ class PairScores:
     def __init__(self, task: LinkPrediction, named: NamedSnapshots, src: np.ndarray, dst: np.ndarray) -> None:
         self.task, self.named, self.src, self.dst = task, named, src, dst
 
-    def work(self, step: int) -> int:
+    def rows(self, step: int) -> int:
         return len(self.src)
 
-    def columns(self, head: nn.Module, h: Tensor, step: int, done: Done) -> Columns:
-        scores = []
-        for src, dst in _pairs(self.src, self.dst, h.device):
-            scores.append(self.task.logits(head, h, src, dst[:, None], step)[:, 0])
-            done(len(src))
-        score = torch.cat(scores)
-        refuse_nan(score)
-        return {
-            "src": self.named.ids.take(pa.array(self.src)),
-            "dst": self.named.ids.take(pa.array(self.dst)),
-            "score": pa.array(score.cpu().numpy()),
-            "joined": self._joined(step),
-        }
-
-    def _joined(self, step: int) -> pa.Array:
-        snapshots = self.named.snapshots
-        if step >= snapshots.num_steps:
-            return pa.nulls(len(self.src), pa.bool_())
-        src, dst = (ends.astype(np.int64) for ends in snapshots.edges(step))
-        return pa.array(np.isin(self.src * snapshots.num_nodes + self.dst, src * snapshots.num_nodes + dst))
+    def parts(self, head: nn.Module, h: Tensor, step: int) -> Iterator[Columns]:
+        edges = _Edges(self.named, step)
+        for src, dst in zip(_blocks(self.src, CELLS), _blocks(self.dst, CELLS), strict=True):
+            score = self.task.logits(head, h, _on(h, src), _on(h, dst)[:, None], step)[:, 0]
+            refuse_nan(score)
+            joined = pa.array(edges.find(src, dst) >= 0) if edges.known else pa.nulls(len(src), pa.bool_())
+            yield {**_ends(self.named, src, dst), "score": pa.array(score.cpu().numpy()), "joined": joined}
 
 
 class EdgeClasses:
@@ -167,7 +162,7 @@ class EdgeClasses:
     Args:
         task: of the run, on these snapshots.
         named: the snapshots.
-        pairs: sources and destinations; the edges of the step, all of its stored rows, unless given.
+        pairs: sources and destinations; the edges of the step, each once, unless given.
     """
 
     unit = "edges"
@@ -177,32 +172,58 @@ class EdgeClasses:
     ) -> None:
         self.task, self.named, self.pairs = task, named, pairs
 
-    def work(self, step: int) -> int:
-        return len(self.pairs[0]) if self.pairs else self.task.edges.count(step)
+    def rows(self, step: int) -> int:
+        return len(self.pairs[0]) if self.pairs else len(once_each(self.named.snapshots, step)[0])
 
-    def columns(self, head: nn.Module, h: Tensor, step: int, done: Done) -> Columns:
-        snapshots = self.named.snapshots
-        src, dst = self.pairs or snapshots.edges(step)
-        parts = []
-        for some_src, some_dst in _pairs(src, dst, h.device):
-            parts.append(self.task.logits(head, h, some_src, some_dst))
-            done(len(some_src))
-        logits = torch.cat(parts) if parts else h.new_zeros(0, len(self.task.classes))
+    def parts(self, head: nn.Module, h: Tensor, step: int) -> Iterator[Columns]:
+        src, dst, label = self._edges(step)
+        for at in range(0, len(src), CELLS):
+            yield self._classified(head, h, *(column[at : at + CELLS] for column in (src, dst, label)))
+
+    def _classified(self, head: nn.Module, h: Tensor, src: np.ndarray, dst: np.ndarray, label: pa.Array) -> Columns:
+        logits = self.task.logits(head, h, _on(h, src), _on(h, dst))
         refuse_nan(logits)
         probability = logits.softmax(dim=1).cpu().numpy()
-        every = np.full(len(probability), probability.shape[1])
-        labels = snapshots.edge_label
-        if labels is None or self.pairs:
-            label = pa.nulls(len(src), pa.int64())
-        else:
-            label = pa.array(np.asarray(labels[snapshots.edge_rows(step)]))
         return {
-            "src": self.named.ids.take(pa.array(src)),
-            "dst": self.named.ids.take(pa.array(dst)),
+            **_ends(self.named, src, dst),
             "class": pa.array(self.task.classes[logits.argmax(dim=1).cpu().numpy()]),
-            "probability": lists_of(pa.array(probability.ravel()), every),
+            "probability": lists_of(pa.array(probability.ravel()), np.full(len(src), probability.shape[1])),
             "label": label,
         }
+
+    def _edges(self, step: int) -> tuple[np.ndarray, np.ndarray, pa.Array]:
+        """Source, destination and label of what is to be classified."""
+        snapshots = self.named.snapshots
+        src, dst, kept = (*self.pairs, None) if self.pairs else once_each(snapshots, step)
+        if step >= snapshots.num_steps or snapshots.edge_label is None:
+            return src, dst, pa.nulls(len(src), pa.int64())
+        labels = np.asarray(snapshots.edge_label[snapshots.edge_rows(step)])
+        if kept is not None:
+            return src, dst, pa.array(labels[kept])
+        place = _Edges(self.named, step).find(src, dst)
+        return src, dst, pa.array(np.append(labels, 0)[place], mask=place < 0)
+
+
+class _Edges:
+    """The edges that a step has, where it is one of the sequence's."""
+
+    def __init__(self, named: NamedSnapshots, step: int) -> None:
+        self.snapshots = named.snapshots
+        self.known = step < self.snapshots.num_steps
+        if self.known:
+            src, dst = self.snapshots.edges(step)
+            self.key = self._key(dst, src)  # rising, as rows are sorted by (dst, src)
+
+    def _key(self, dst: np.ndarray, src: np.ndarray) -> np.ndarray:
+        return dst.astype(np.int64) * self.snapshots.num_nodes + src
+
+    def find(self, src: np.ndarray, dst: np.ndarray) -> np.ndarray:
+        """The place of each pair among the step's edges, -1 for one that it does not have."""
+        wanted = self._key(dst, src)
+        place = np.searchsorted(self.key, wanted)
+        there = place < len(self.key)
+        there[there] = self.key[place[there]] == wanted[there]
+        return np.where(there, place, -1)
 
 
 def _values(table: np.ndarray) -> pa.Array:
@@ -216,10 +237,9 @@ def _blocks(array: np.ndarray, size: int) -> Iterator[np.ndarray]:
     return (array[at : at + size] for at in range(0, len(array), size))
 
 
-def _pairs(src: np.ndarray, dst: np.ndarray, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    for some in zip(_blocks(src, CELLS), _blocks(dst, CELLS), strict=True):
-        yield tuple(torch.from_numpy(ends.astype(np.int64)).to(device) for ends in some)  # type: ignore[misc]
+def _on(h: Tensor, nodes: np.ndarray) -> Tensor:
+    return torch.from_numpy(nodes.astype(np.int64)).to(h.device)
 
 
-def _joined(parts: list[np.ndarray], dtype: type) -> np.ndarray:
-    return np.concatenate(parts) if parts else np.zeros(0, dtype)
+def _ends(named: NamedSnapshots, src: np.ndarray, dst: np.ndarray) -> Columns:
+    return {"src": named.ids.take(pa.array(src)), "dst": named.ids.take(pa.array(dst))}

@@ -3,60 +3,82 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from tgscale.data.directory import read_json
 from tgscale.data.snapshots import SnapshotSequence
 from tgscale.errors import ConfigError
 from tgscale.snapshot.build import task_name
 from tgscale.snapshot.config import SnapshotConfig
 
+OF_SERIES = ("lags", "steps_per_day")
+"""Options of an import of a series that decide what its features are."""
 
-def check_fits(sequence: SnapshotSequence, trained: SnapshotSequence, config: SnapshotConfig, data: Path) -> None:
+
+def check_fits(
+    sequence: SnapshotSequence, place: Path, trained: SnapshotSequence, data: Path, config: SnapshotConfig
+) -> None:
     """Refuse snapshots that say other things of their nodes and edges than those that a run was trained on.
 
     Args:
-        sequence: the snapshots.
-        trained: those of the run.
+        sequence: the snapshots; place: their data directory.
+        trained: those of the run; data: their data directory.
         config: of the run.
-        data: the run's data directory.
 
     Raises:
         ConfigError: as said.
     """
-    same = {
-        "node features": (sequence.node_dim, trained.node_dim),
-        "edges both ways": (sequence.undirected, trained.undirected),
-        "edge weights": (sequence.edge_weight is not None, trained.edge_weight is not None),
-    }
-    if regression := task_name(config, trained) == "regression":
-        same["values to predict"] = (sequence.target_dim, trained.target_dim)
-        same["steps until a target is known"] = (sequence.target_delay, trained.target_delay)
-    for what, (found, expected) in same.items():
+    for what, (found, expected) in _compared(sequence, place, trained, data, config).items():
         if found != expected:
             raise ConfigError(
-                f"--snapshots {sequence.path}: {what}: {_said(found)}, and the run was trained with {_said(expected)}: "
-                "import them with the same options."
+                f"--snapshots {place}: {what}: {_said(found)}, and the run was trained with {_said(expected)}: import "
+                "them with the same options."
             )
-    if sequence.num_relations > trained.num_relations:
+    if config.model == "lrgcn" and sequence.num_relations > trained.num_relations:
         raise ConfigError(
-            f"--snapshots {sequence.path} has {sequence.num_relations} edge types, and the run was trained with "
+            f"--snapshots {place} has {sequence.num_relations} edge types, and the run was trained with "
             f"{trained.num_relations}."
         )
-    if regression and not (
-        _equal(sequence.target_mean, trained.target_mean) and _equal(sequence.target_std, trained.target_std)
-    ):
+    if task_name(config, trained) == "regression" and not _equally_scaled(sequence, trained):
+        cure = "scale its target by those"
+        if (read_json(place).get("source") or {}).get("format") == "array":
+            cure = f"import it with --scale-as {data} (in place of --zscore)"
         raise ConfigError(
-            f"--snapshots {sequence.path} is scaled by another mean and deviation than the run's data: import it with "
-            f"--scale-as {data} (in place of --zscore)."
+            f"--snapshots {place} is scaled by another mean and deviation (target_mean, target_std) than the run's "
+            f"data: {cure}."
         )
 
 
-def _said(value: int | bool) -> str:
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+def _compared(
+    sequence: SnapshotSequence, place: Path, trained: SnapshotSequence, data: Path, config: SnapshotConfig
+) -> dict[str, list[Any]]:
+    """What must be the same: as it is, and as it was in training."""
+    both = (sequence, trained)
+    same: dict[str, list[Any]] = {
+        "node features": [each.node_dim for each in both],
+        "edges both ways": [each.undirected for each in both],
+        "edge weights": [each.edge_weight is not None for each in both],
+    }
+    if config.model == "lrgcn":
+        same["edge types"] = [each.edge_type is not None for each in both]
+    if task_name(config, trained) == "regression":
+        same["values to predict"] = [each.target_dim for each in both]
+        same["steps until a target is known"] = [each.target_delay for each in both]
+    sources = [read_json(folder).get("source") or {} for folder in (place, data)]
+    if all(source.get("format") == "array" for source in sources):
+        same |= {f"--{name.replace('_', '-')}": [source.get(name) for source in sources] for name in OF_SERIES}
+    return same
 
 
-def _equal(found: np.ndarray | None, expected: np.ndarray | None) -> bool:
-    if found is None or expected is None:
-        return found is expected
-    return found.shape == expected.shape and np.array_equal(found, expected)
+def _said(value: Any) -> str:
+    return {True: "yes", False: "no", None: "none"}[value] if isinstance(value, bool | None) else str(value)
+
+
+def _equally_scaled(sequence: SnapshotSequence, trained: SnapshotSequence) -> bool:
+    pairs = ((getattr(sequence, name), getattr(trained, name)) for name in ("target_mean", "target_std"))
+    return all(
+        found is expected if found is None or expected is None else np.array_equal(found, expected)
+        for found, expected in pairs
+    )

@@ -126,6 +126,8 @@ def run_request(request: Request) -> dict[str, Any]:
     began = time.perf_counter()
     if request.out.exists() and not request.overwrite:
         raise RunError(f"--out {request.out} is there already: give another name, or --overwrite to replace it.")
+    if RunDirectory.kind_of(request.run) == "snapshots":
+        raise ConfigError(f"{request.run} is a run on snapshots: tgscale.predict_snapshots is for such.")
     request.check_places()
     config = _config(request)
     classes = _classes(request, config)
