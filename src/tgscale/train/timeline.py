@@ -6,6 +6,7 @@ threads of work; spans of a lane lie one after another or within each other, and
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Iterable, Sequence
@@ -21,6 +22,11 @@ from tgscale.train.trace import Trace
 
 ROUNDS = 16
 """Exchanges from which the distance of two clocks is told."""
+
+ROUNDING, GAP = 0.2, 2
+"""Nanoseconds. Perfetto makes whole nanoseconds of the microseconds of a time and of a duration, each for itself, and
+drops an event that then ends after the one around it or after the start of the next. So times are a little late, lest
+they lose one, and an event ends a little early, the earlier the deeper it lies."""
 
 KINDS: dict[str, tuple[str, ...]] = {
     "graph": ("graph", "sample", "embedding"),
@@ -158,25 +164,36 @@ def write_timeline(path: Path, processes: Sequence[tuple[str, list[dict[str, Any
     """
     first = min((event["ts"] for _, events in processes for event in events), default=0)
     shown: list[dict[str, Any]] = []
+    numbers = itertools.count(len(processes))
     for pid, (name, events) in enumerate(processes):
         shown.append({"ph": "M", "name": "process_name", "pid": pid, "args": {"name": name}})
         shown.append({"ph": "M", "name": "process_sort_index", "pid": pid, "args": {"sort_index": pid}})
-        lanes = {lane: tid for tid, lane in enumerate(dict.fromkeys(event["tid"] for event in events))}
-        for lane, tid in lanes.items():
+        # A lane's number is that of no other lane and of no process: Perfetto takes 0 for the process's own number.
+        lanes = {lane: next(numbers) for lane in dict.fromkeys(event["tid"] for event in events)}
+        for place, (lane, tid) in enumerate(lanes.items()):
             names = {"pid": pid, "tid": tid, "args": {"name": lane}}
             shown.append({"ph": "M", "name": "thread_name", **names})
-            shown.append({"ph": "M", "name": "thread_sort_index", **names, "args": {"sort_index": tid}})
+            shown.append({"ph": "M", "name": "thread_sort_index", **names, "args": {"sort_index": place}})
+        ends: dict[str, list[int]] = {lane: [] for lane in lanes}
         # In order of their start, the outer first. From 0, not from 1970: viewers read times as float.
         for event in sorted(events, key=lambda event: (event["ts"], -event["dur"])):
             placed = {**event, **_kind(event), "pid": pid, "tid": lanes[event["tid"]]}
-            placed["ts"] = (event["ts"] - first) / 1000
+            placed["ts"] = (event["ts"] - first + ROUNDING) / 1000
             if event["ph"] == "X":
-                placed["dur"] = event["dur"] / 1000
+                placed["dur"] = max(0, event["dur"] - GAP * _depth(ends[event["tid"]], event)) / 1000
             else:
                 del placed["dur"]
             shown.append(placed)
     began = {"began": first / 1e9}
     write_atomically(path, json.dumps({"traceEvents": shown, "displayTimeUnit": "ms", "otherData": began}))
+
+
+def _depth(ends: list[int], event: dict[str, Any]) -> int:
+    """How many events of a lane an event lies within, itself included; ``ends`` are those of the ones around it."""
+    while ends and ends[-1] <= event["ts"]:
+        ends.pop()
+    ends.append(event["ts"] + event["dur"])
+    return len(ends)
 
 
 def _kind(event: dict[str, Any]) -> dict[str, str]:
