@@ -198,7 +198,8 @@ def test_mistakes_are_answered(monkeypatch, data, capsys, tmp_path, argv, code, 
 def test_preset_then_file_then_flags(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "c.yaml").write_text("preset: disttgl\ndata: d\ntrain: {lr: 0.5, epochs: 9}\n")
-    config = read_config(None, ["c.yaml", "--run", "r", "--train.epochs", "7"])
+    config = read_config(None, ["c.yaml", "--run", "r.yaml", "--train.epochs", "7"])
+    assert str(config.run) == "r.yaml"  # a path, not a second file of options
     assert config.preset == "disttgl"
     assert not config.model.pair_encoding  # from the preset
     assert config.train.lr == 0.5  # from the file

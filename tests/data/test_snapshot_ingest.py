@@ -248,7 +248,7 @@ def test_what_looks_odd_is_said(write):
 
 def test_a_data_directory_has_its_columns_settled(tmp_path):
     save_stream(EventStream.from_arrays([0, 1], [1, 0], [5, 70]), tmp_path / "stream")
-    for options in ({"src": "a"}, {"weight": "w"}, {"snapshots": "t"}, {"query": "SELECT 1"}):
+    for options in ({"src": "a"}, {"weight": "w"}, {"snapshots": "t"}, {"query": "SELECT 1"}, {"label": "l"}):
         options = {"every": 60} | options if "snapshots" not in options else options
         with pytest.raises(ConfigError, match=r"does not go with .*stream, a data directory"):
             import_snapshots(tmp_path / "stream", tmp_path / "out", **options)

@@ -1,5 +1,6 @@
 """The summary of snapshots, against numbers worked out by hand."""
 
+import dataclasses
 import io
 import itertools
 import json
@@ -113,6 +114,8 @@ def test_steps_whose_target_is_not_known_yet():
     sequence = SnapshotSequence.from_arrays([0, 4], [0, 1], [1, 0], target=[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
     found = summarize_snapshots(sequence)
     assert (found["steps"], found["target"]["steps"], found["target"]["persistence_mse"]) == (5, 3, 4.0)
+    ahead = summarize_snapshots(dataclasses.replace(sequence, target_delay=2))
+    assert ahead["target"]["persistence_mse"] == 16.0  # what is known when a target lies two steps ahead
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(render_snapshots(found))
     assert "of the last 2 steps not known yet" in console.export_text()

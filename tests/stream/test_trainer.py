@@ -8,7 +8,7 @@ import yaml
 import tgscale
 from tests.runs import same
 from tgscale.data.store import save_stream
-from tgscale.errors import ConfigError, RunError
+from tgscale.errors import ConfigError, DivergedError, RunError
 from tgscale.stream import trainer as trainer_module
 from tgscale.stream.config import replace
 from tgscale.stream.engine import scaled_adam
@@ -168,6 +168,30 @@ def test_best_weights_are_kept_with_their_memory(config, monkeypatch):
     assert result["train"]["best_epoch"] == 1
     assert result["train"]["epochs"] == 4
     assert result["test"] == first["test"]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "kept"), [(0, "No weights were kept"), (1, r"of epoch 1, are kept in .*run/.*best\.")]
+)
+def test_a_model_that_diverged_is_refused_and_the_best_before_it_kept(config, monkeypatch, epochs, kept):
+    step = TrainingLoop.step
+
+    def ruined(self):
+        step(self)
+        if self.iteration > 11 * epochs:
+            with torch.no_grad():
+                next(iter(self.engine.model.parameters())).fill_(float("nan"))
+
+    config = replace(config, train__schedule="constant")
+    first = train_stream(replace(config, run=config.run.with_name("first"), train__epochs=1))
+    monkeypatch.setattr(TrainingLoop, "step", ruined)
+    words = rf"at epoch {epochs + 1}: a score of validation is NaN\. .*{kept}.*--train\.lr is {config.train.lr}"
+    with pytest.raises(DivergedError, match=words):
+        train_stream(config)
+    assert not (config.run / "result.json").exists()
+    if epochs:
+        monkeypatch.undo()
+        assert evaluate(config.run, quiet=True)["metrics"] == first["test"]
 
 
 def test_early_stopping(config, monkeypatch):

@@ -20,6 +20,9 @@ from tgscale.train.distributed import Ranks
 from tgscale.train.run_start import data_of, saved_ranks, saved_steps
 from tgscale.train.rundir import RESULT, RunDirectory, plain
 
+OF_PATHS = ("--run", "--run-dir", "--data")
+"""Options whose value is a path, which is no file of options whatever its name."""
+
 
 def main(argv: list[str]) -> None:
     """Train as the command line says and print what came out."""
@@ -174,7 +177,11 @@ def read_config(preset: str | None, flags: list[str]) -> TrainConfig:
 
 def _split_off_file(flags: list[str]) -> tuple[str | None, list[str]]:
     """An optional YAML file among the words of a command line, and the other words."""
-    files = [word for word in flags if word.endswith((".yaml", ".yml")) and not word.startswith("-")]
+    files = [
+        word
+        for before, word in zip(["", *flags], flags, strict=False)
+        if word.endswith((".yaml", ".yml")) and not word.startswith("-") and before not in OF_PATHS
+    ]
     if len(files) > 1:
         raise ConfigError(f"{' and '.join(files)} are two configuration files: give one.")
     return (files[0] if files else None), [word for word in flags if word not in files]

@@ -179,7 +179,7 @@ def _stream_folder(source: Any) -> Path | None:
 def _refuse_options(folder: Path, columns: Columns, **reading: Any) -> None:
     """Refuse what says how a source is read: a data directory was read when it was made."""
     given = {name: value for name, value in reading.items() if value != OF_READING[name]}
-    given |= {name: value for name, value in vars(columns).items() if value and name != "label"}
+    given |= {name: value for name, value in vars(columns).items() if value}
     if columns.weight == "auto":
         del given["weight"]
     for name, value in given.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numba
@@ -38,7 +37,8 @@ def summarize_snapshots(sequence: SnapshotSequence) -> dict[str, Any]:
           aside, twice the edges of the smaller snapshot that the other lacks over its size
         * ``target``: None, or ``dim``, ``steps`` (the first ones, whose target is known), ``mean``, ``std``, ``scaled``
           (there is a scale back to the source's units),
-          and ``persistence_mse``, the mean squared error of repeating the last target (None for one step)
+          and ``persistence_mse``, the mean squared error of repeating the last target that is known (None where none
+          is known before another)
         * ``time``: None, or as in :func:`tgscale.data.summary.summarize`
         * ``storage``: bytes of each column, ``on_disk`` True when they are files of a data directory.
     """
@@ -141,7 +141,8 @@ def _describe_target(sequence: SnapshotSequence) -> dict[str, Any] | None:
         }  # fmt: skip
     mean = float(np.mean([step.mean(dtype=np.float64) for step in target]))  # a step at a time: it may be large
     square = float(np.mean([np.square(step, dtype=np.float64).mean() for step in target]))
-    steps = [np.square(after - before, dtype=np.float64).mean() for before, after in itertools.pairwise(target)]
+    later = zip(target, target[sequence.target_delay :], strict=False)
+    steps = [np.square(after - before, dtype=np.float64).mean() for before, after in later]
     return {
         "dim": sequence.target_dim,
         "steps": sequence.num_targets,
@@ -192,4 +193,4 @@ def _target_text(target: dict[str, Any], steps: int) -> str:
         f"; of the last {counted(steps - target['steps'], 'step')} not known yet" if target["steps"] < steps else ""
     )
     last = target["persistence_mse"]
-    return words if last is None else f"{words}; repeating the last one has MSE {text(last)}"
+    return words if last is None else f"{words}; repeating the last known one has MSE {text(last)}"

@@ -24,6 +24,7 @@ from tgscale.snapshot.task.base import Metrics
 from tgscale.train.checkpoint import Checkpointer
 from tgscale.train.config_io import to_dict
 from tgscale.train.distributed import Ranks
+from tgscale.train.divergence import diverged
 from tgscale.train.environment import (
     describe_environment,
     find_device,
@@ -279,14 +280,7 @@ class _Trainer:
         self.seconds.append(0.0)
 
     def _diverged(self, what: str) -> DivergedError:
-        """What ends the run, so that the weights of this epoch are not taken for the best."""
-        kept = "No weights were kept, as this was the first validation."
-        if self.best_epoch:
-            kept = f"The best weights of before, of epoch {self.best_epoch}, are kept in {self.best.folder}."
-        return DivergedError(
-            f"the model diverged at epoch {self.loop.epoch}: {what}. {kept} Lower the learning rate (--train.lr is "
-            f"{self.config.train.lr}) and give another --run, or look for extreme values among the features."
-        )
+        return diverged(what, self.loop.epoch, self.best_epoch, self.best.folder, self.config.train.lr)
 
     def _save(self) -> None:
         state: dict[str, Any] = {"data": self.data, "own": self.loop.own_state()}

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from tgscale.data.store import fingerprint, open_stream
-from tgscale.errors import ConfigError, RunError
+from tgscale.errors import ConfigError, DivergedError, RunError
 from tgscale.stream.captured import captured_of_run
 from tgscale.stream.config import TrainConfig, other_protocol
 from tgscale.stream.device_loop import make_loop, uses_device_graph
@@ -31,6 +31,7 @@ from tgscale.stream.task.head import load_source, options_of_source
 from tgscale.train.checkpoint import Checkpointer
 from tgscale.train.config_io import to_dict
 from tgscale.train.distributed import Ranks
+from tgscale.train.divergence import diverged
 from tgscale.train.environment import (
     describe_environment,
     find_device,
@@ -383,7 +384,12 @@ class _Trainer:
         memory = self.engine.memory.state_dict()
         began = time.perf_counter()
         with self.trace.span("validation", "run"):
-            val = evaluate_parts(self.engine, ("val",), quiet, self.ranks, passing=True)["val"]
+            try:
+                val = evaluate_parts(self.engine, ("val",), quiet, self.ranks, passing=True)["val"]
+            except DivergedError as error:
+                best, lr = self.best.folder, self.config.train.lr
+                what = "a score of validation is NaN"
+                raise diverged(what, self.epochs_done, self.best_epoch, best, lr) from error
         val_seconds = time.perf_counter() - began
         self.validations += 1
         value = val[self.engine.task.metric]
