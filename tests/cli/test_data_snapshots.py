@@ -57,7 +57,7 @@ def test_generate_refuses_a_target_that_exists_before_the_work(tmp_path, monkeyp
         (["stream", "--every", "1s"], "2 snapshots, 3 nodes, 3 edges, 1 to 2 in a snapshot"),
         (["e.json.xz", "--format", "pgt"], "2 snapshots (one graph for all), 2 nodes, 1 edge, "),
         (["e.json.xz", "--format", "pgt", "--lags", "2"], "4 snapshots (one graph for all)"),
-        (["e.npz", "--series", "speed", "--format", "array"], "5 snapshots (one graph for all), 2 nodes, 2 edges"),
+        (["e.npz", "--series", "speed", "--format", "array"], "6 snapshots (one graph for all), 2 nodes, 2 edges"),
         (["e.npz", "--series", "speed", "--zscore", "--horizon=2", "--lags=3"], "3 node features, 1 to predict"),
     ],
 )

@@ -7,7 +7,7 @@ import json
 import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import tyro
 
@@ -128,12 +128,13 @@ def _refuse_others(argv: list[str], others: type, own: type, words: str) -> None
             raise ConfigError(f"{option} {words}")
 
 
-def _print_both_helps() -> None:
+def _print_both_helps() -> NoReturn:
     """The options of both kinds of runs, as nothing says yet which one is meant."""
     for kind, predict in (("an event stream", _predict), ("snapshots", predict_snapshots.main)):
         print(f"A run on {kind}:\n")
         with contextlib.suppress(SystemExit):
             predict(["--help"])
+    sys.exit(0)
 
 
 def _predict(argv: list[str]) -> None:

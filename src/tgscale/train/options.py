@@ -64,7 +64,7 @@ def _refuse_unknown(config: Any, changes: dict[str, Any], before: str) -> None:
 
 def nearest(name: str, names: list[str], prefix: str) -> str:
     """What to say to a name that is none of ``names``: the one most like it, or all of them."""
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, names, n=1)
     if near:
         return f"Did you mean {prefix}{near[0]}?"
     return f"There are: {', '.join(names)}."

@@ -15,7 +15,7 @@ from tgscale.stream.config import SamplingConfig, TaskConfig, replace
 from tgscale.stream.engine import StreamEngine
 from tgscale.stream.loop import TrainingLoop
 from tgscale.stream.task import TASKS
-from tgscale.stream.task.targets import Multiclass
+from tgscale.stream.task.targets import Multiclass, _against_zero
 from tgscale.stream.trainer import evaluate, load_config, resume, train_stream
 from tgscale.train.checkpoint import Checkpointer
 
@@ -341,3 +341,11 @@ def test_rules_by_a_plain_count(make_engine, labelled):
     rules = {name: rule.summary()["accuracy"] for name, rule in engine.evaluate_rules("test").items()}
     for name in ("most frequent class", "last class of the pair"):
         assert rules[name] == pytest.approx(right[name] / (last - first)), name
+
+
+@pytest.mark.parametrize("size", [1, 7, 20, 50])
+def test_a_probability_does_not_depend_on_the_place_of_a_score(size):
+    score = torch.cat([torch.randn(201, dtype=torch.float64), torch.tensor([-800.0, -40.0, 0.0, 40.0, 800.0])])
+    whole = _against_zero(score)
+    assert torch.equal(whole, torch.cat([_against_zero(part) for part in score.split(size)]))
+    torch.testing.assert_close(whole, torch.stack([-score, score], dim=-1).sigmoid(), rtol=1e-14, atol=0)

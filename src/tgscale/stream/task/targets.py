@@ -146,7 +146,7 @@ class Binary(_OneClass):
 
     def answer(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         score = logits[:, 0].double()
-        return (score > 0).long(), torch.stack([-score, score], dim=1).sigmoid()
+        return (score > 0).long(), _against_zero(score)
 
     def scores(self, probability: Tensor) -> Tensor:
         return probability[:, 1:].log() - probability[:, :1].log()
@@ -245,7 +245,7 @@ class Multilabel:
         return F.binary_cross_entropy_with_logits(logits, target, pos_weight=weight, reduction="none").mean(1)
 
     def answer(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        return logits > 0, logits.double().sigmoid()
+        return logits > 0, _against_zero(logits.double())[..., 1]
 
     def scores(self, probability: Tensor) -> Tensor:
         return probability.logit()
@@ -314,3 +314,12 @@ def one_class(
     if len(values) == 2:
         return Binary(number, 2, train, "inverse" if balance == "auto" else balance)
     return Multiclass(number, len(values), train, "none" if balance == "auto" else balance)
+
+
+def _against_zero(score: Tensor) -> Tensor:
+    """``sigmoid(-score)`` and ``sigmoid(score)``, ``[..., 2]``, the same to the last bit wherever a score stands.
+
+    On processors with AVX-512 torch's sigmoid rounds the last few values of a tensor otherwise than those before them,
+    so an event's probability would depend on its place in the batch. Softmax goes row by row.
+    """
+    return torch.stack([torch.zeros_like(score), score], dim=-1).softmax(dim=-1)
