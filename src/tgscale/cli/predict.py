@@ -13,7 +13,7 @@ import tyro
 
 from tgscale.cli import predict_snapshots
 from tgscale.cli.console import Output
-from tgscale.cli.predict_snapshots import PredictSnapshotsCommand
+from tgscale.cli.predict_snapshots import PredictSnapshotsCommand, in_words
 from tgscale.data.following import RowOptions
 from tgscale.data.value_words import counted
 from tgscale.errors import ConfigError
@@ -21,7 +21,6 @@ from tgscale.stream.predict.request import Request, state_beside
 from tgscale.stream.predict.run import run_request
 from tgscale.stream.predict.state import goes_on
 from tgscale.train.config_io import parse
-from tgscale.train.metric_names import metric_name
 from tgscale.train.rundir import CONFIG, RunDirectory, plain
 
 OF_STREAMS = (
@@ -193,9 +192,8 @@ def print_done(done: dict[str, Any], command: PredictCommand) -> None:
     if done.get("unknown_classes"):
         console.print(f"{done['unknown_classes']:,} events have a class that the run did not learn: it is left out.")
     if "told" in done:
-        measured = plain(done["metrics"]).items()
-        found = [f"{metric_name(name)} {value:.4f}" for name, value in measured if value is not None]
-        console.print(f"true classes of {done['told']:,} events: {', '.join(found) or 'too few to measure anything'}.")
+        found = in_words(done["metrics"])
+        console.print(f"true classes of {done['told']:,} events: {found or 'too few to measure anything'}.")
     console.print(f"  {done['out']}  the predictions")
     if command.keep_state:
         console.print(f"  {command.state or state_beside(command.out)}  what the next ones may follow, with --after")

@@ -76,8 +76,11 @@ def _print_done(done: dict[str, Any]) -> None:
         f"{done['peak_memory_bytes'] / 2**20:,.0f} MiB."
     )
     if done["metrics"]:
-        found = [
-            f"{metric_name(name)} {value:.4f}" for name, value in plain(done["metrics"]).items() if value is not None
-        ]
-        console.print(f"where the answer is known, as in an evaluation: {', '.join(found)}.")
+        console.print(f"where the answer is known, as in an evaluation: {in_words(done['metrics'])}.")
     console.print(f"  {done['out']}  the predictions")
+
+
+def in_words(metrics: dict[str, Any]) -> str:
+    """Metrics in a line, those that there are; empty where there are none."""
+    measured = plain(metrics).items()
+    return ", ".join(f"{metric_name(name)} {value:.4f}" for name, value in measured if value is not None)
