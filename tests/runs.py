@@ -112,8 +112,12 @@ class Launch:
     def kill(self, name: str) -> int:
         """SIGKILL to one process; its number."""
         self._note_addresses()
+        return self.send(name, signal.SIGKILL)
+
+    def send(self, name: str, number: signal.Signals) -> int:
+        """A signal to one process; its number."""
         pid = self.processes()[name][0]
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
         return pid
 
     def kill_all(self) -> bool:

@@ -35,5 +35,9 @@ class RunError(TgscaleError):
     exit_code = 5
 
 
+class LostPeerError(RunError):
+    """A trainer whose connection to another broke: what is said of that one tells why."""
+
+
 class DivergedError(RunError):
     """A model whose loss or scores are not numbers any more."""

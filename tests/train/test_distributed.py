@@ -1,4 +1,5 @@
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -101,6 +102,44 @@ def test_a_lost_connection_is_said_in_words():
     ):
         raise RuntimeError(cause)
     assert caught.value.__notes__ == ["(rank 3: Read error [127.0.0.1]:1: Connection reset by peer)"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_has_lost_another_waits_to_be_stopped_as_well(number):
+    """torchrun, or Ctrl-C, has more to say of it."""
+    program = """
+import os, time
+from tgscale.errors import LostPeerError
+from tgscale.train import distributed
+
+class Two(distributed.Ranks):
+    def gather_objects(self, value):
+        return [value, value]
+
+distributed.STOPPED_WITHIN = float(os.environ["SECONDS"])
+distributed.next = lambda _: (None, None, None)
+distributed.rendezvous = distributed.meet = lambda *_, **__: None
+distributed.dist.init_process_group = distributed.dist.new_group = lambda *_, **__: None
+try:
+    with Two(0, 2).connected():
+        print("lost", flush=True)
+        raise LostPeerError
+except LostPeerError:
+    print("said", flush=True)
+"""
+
+    def start(seconds: str) -> subprocess.Popen:
+        env = {**os.environ, "TORCHELASTIC_RUN_ID": "1", "SECONDS": seconds}
+        return subprocess.Popen(
+            [sys.executable, "-c", program], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+
+    process = start("60")
+    assert process.stdout.readline() == b"lost\n"
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=30)
+    assert (said, process.returncode) == (b"", -number)
+    assert start("0").communicate(timeout=30)[0] == b"lost\nsaid\n"
 
 
 def test_machines_with_different_numbers_of_trainers_are_refused():

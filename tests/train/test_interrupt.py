@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from tgscale.errors import LostPeerError
 from tgscale.train.interrupt import Interrupt, Stopped
 
 
@@ -56,6 +57,23 @@ def test_who_was_not_asked_stops_with_the_others():
     interrupt.hear(True)
     with pytest.raises(Stopped):
         interrupt.obey()
+
+
+def lose_peer_after(number):
+    ctrl_c(number)
+    raise LostPeerError
+
+
+def test_who_was_asked_is_not_lost_when_another_stops_sooner():
+    interrupt, before = Interrupt(alone=False), signal.getsignal(signal.SIGINT)
+    with pytest.raises(LostPeerError), interrupt.deferred():
+        raise LostPeerError  # nobody has asked: it died
+    with pytest.raises(Stopped) as caught, interrupt.deferred():
+        lose_peer_after(signal.SIGINT)
+    assert caught.value.signal == signal.SIGINT
+    with pytest.raises(SystemExit, match="143"), Interrupt(alone=False).deferred():
+        lose_peer_after(signal.SIGTERM)  # of torchrun, which has found the other dead
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_other_threads_leave_signals_as_they_are():

@@ -18,6 +18,7 @@ def failures(codes):
         ({0: -15, 1: -9, 2: -15}, -9, "trainer 1 (process 1001) was killed by SIGKILL"),  # the others were stopped
         ({0: -15, 2: -11}, -11, "trainer 2 (process 1002) was killed by SIGSEGV"),
         ({0: -15, 1: 2}, 2, None),  # it has said why
+        ({0: 143, 1: 2}, 2, None),
         ({0: 4, 1: 4}, 4, None),
         ({1: -15}, -15, "trainer 1 (process 1001) was killed by SIGTERM"),
     ],

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from tgscale.errors import ConfigError, RunError
+from tgscale.errors import ConfigError, LostPeerError
 from tgscale.memory.group import Turn, Write
 from tgscale.memory.local import LocalMemory, MemoryRows
 
@@ -41,7 +41,7 @@ class ReplicatedMemory:
 
     Raises:
         ValueError: the group is that of all processes, which others use.
-        RunError: a trainer of the group is not there.
+        LostPeerError: a trainer of the group is not there.
     """
 
     def __init__(
@@ -178,7 +178,7 @@ class ReplicatedMemory:
             yield
         except RuntimeError as error:
             first = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise RunError(
+            raise LostPeerError(
                 f"member {self.member} of a memory copy lost its connection to another trainer of it, which has ended "
                 f"or was stopped: its own message says why. ({first[:200]})"
             ) from error

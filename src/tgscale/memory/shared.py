@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tgscale.errors import ConfigError, RunError
+from tgscale.errors import ConfigError, LostPeerError, RunError
 from tgscale.memory import wire
 from tgscale.memory.group import Turn, Write
 from tgscale.memory.local import MemoryRows
@@ -178,7 +178,7 @@ class SharedMemory:
         self.member, self.rank, self.device, self.daemon = member, rank, torch.device(device), daemon
         self.read_capacity, self.write_capacity = read_capacity, write_capacity
         self._name = f"the memory daemon at {address}"
-        self._broken: str | None = None
+        self._broken: RunError | None = None
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._join(address)
         self._pins = Pins(self._channel, self.device) if self.device.type == "cuda" else None
@@ -188,7 +188,7 @@ class SharedMemory:
         self._arrived = False  # they are there
         self._applied = 0  # all writes below this position are known to be applied
         self._written = -1  # position of the last own write
-        self._vain: str | None = None  # why what is asked for will not come
+        self._vain: RunError | None = None  # why what is asked for will not come
 
     def _join(self, address: str) -> None:
         hello = Message(wire.HELLO, self.member, self.rank, self.read_capacity, self.write_capacity)
@@ -278,7 +278,7 @@ class SharedMemory:
     def close(self) -> None:
         if self._broken is None:
             wire.quietly_send(self._socket, Message(wire.BYE, position=self._turn.position or 0))
-            self._broken = "this trainer has left the group"
+            self._broken = RunError("this trainer has left the group")
         self._socket.close()
         if self._pins:
             self._pins.close()
@@ -306,7 +306,7 @@ class SharedMemory:
 
     def _send(self, message: Message) -> None:
         if self._broken:
-            raise RunError(self._broken)
+            raise self._broken
         try:
             self._socket.sendall(wire.pack(message))
         except OSError:
@@ -322,26 +322,30 @@ class SharedMemory:
         """Take in the next message.
 
         Raises:
-            RunError: somebody has ended, or what is waited for will not come.
+            LostPeerError: somebody has ended, so what is waited for will not come.
+            RunError: somebody broke the order.
         """
         if self._broken:
-            raise RunError(self._broken)
+            raise self._broken
         if block and self._vain:
-            raise RunError(self._vain)
+            raise self._vain
         message = wire.receive(self._socket, block)
         if message is None:
-            self._broken = f"{self._name} ended unexpectedly: it was killed, or has printed why."
+            self._broken = LostPeerError(f"{self._name} ended unexpectedly: it was killed, or has printed why.")
         elif message.kind in (wire.ROWS, wire.SYNCED):
             self._applied = max(self._applied, message.position)
             self._arrived |= message.kind == wire.ROWS
         elif message.kind == wire.LEFT:
-            self._vain = f"{self._peer(message)} left the run at position {message.position}, before the others."
+            position = message.position
+            self._vain = LostPeerError(f"{self._peer(message)} left the run at position {position}, before the others.")
         elif message.kind == wire.DEAD:
-            self._broken = f"{self._peer(message)} ended without leaving the run: its own message says why."
+            self._broken = LostPeerError(
+                f"{self._peer(message)} ended without leaving the run: its own message says why."
+            )
         elif message.kind == wire.FAULT:
-            self._broken = f"{self._name} met a fault: {message.text}"
+            self._broken = RunError(f"{self._name} met a fault: {message.text}")
         if self._broken:
-            raise RunError(self._broken)
+            raise self._broken
 
     def _peer(self, message: Message) -> str:
         return f"trainer {message.a} (member {message.member} of memory copy {self.copy})"

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
 from tgscale import errors
-from tgscale.errors import ConfigError, RunError, TgscaleError
+from tgscale.errors import ConfigError, LostPeerError, TgscaleError
 from tgscale.train.meeting import meet
 
 TIMEOUT = datetime.timedelta(minutes=30)
@@ -35,6 +35,9 @@ TIMEOUT = datetime.timedelta(minutes=30)
 ALONE = datetime.timedelta(days=2)
 """The same where one rank may be at work while the others wait for what it has to say: pre-training, rules, files."""
 
+
+STOPPED_WITHIN = 3.0
+"""Seconds that a rank which has lost another waits to be stopped as well before it says so."""
 
 GRACE = 30
 """Seconds that a rank has to save and end when ``torchrun`` is gone; as many as that gives its ranks."""
@@ -87,7 +90,7 @@ class Ranks:
 
         Raises:
             ConfigError: machines have started different numbers of processes.
-            RunError: a rank ended before all were there.
+            LostPeerError: a rank ended before all were there.
         """
         if _by_torchrun():
             _end_with_parent()
@@ -105,6 +108,11 @@ class Ranks:
         try:
             self._refuse_uneven()
             yield
+        except LostPeerError:
+            # What ended the other, Ctrl-C or torchrun that found it dead, knows why, and is about to end this one, too.
+            if _by_torchrun():
+                time.sleep(STOPPED_WITHIN)
+            raise
         finally:
             # Peers that have died would be waited for; the process is ending anyway.
             if sys.exc_info()[0] is None:
@@ -223,7 +231,7 @@ class Ranks:
             what += "what is said of that one tells why."
             if "timed out" in str(error).lower():
                 what = "a trainer has waited too long for another, which hangs or cannot be reached any more."
-            lost = RunError(f"{what} Checkpoints are as they were: go on with --resume.")
+            lost = LostPeerError(f"{what} Checkpoints are as they were: go on with --resume.")
             lost.add_note(f"(rank {self.rank}: {_first(error)})")
             raise lost from error
 

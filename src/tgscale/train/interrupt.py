@@ -9,7 +9,12 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+from tgscale.errors import LostPeerError
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+TERMINATED = 128 + signal.SIGTERM
+"""Exit code of a process that has stopped because it was sent SIGTERM."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -63,6 +68,12 @@ class Interrupt:
         before = {number: signal.signal(number, self._note) for number in SIGNALS}
         try:
             yield
+        except LostPeerError:
+            if self._signal is None:
+                raise
+            if self._signal == signal.SIGTERM:  # of torchrun, which has found the other dead and says so
+                raise SystemExit(TERMINATED) from None
+            raise Stopped(self._signal) from None  # as the other was, which did not wait
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

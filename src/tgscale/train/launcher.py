@@ -14,6 +14,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from tgscale.errors import RunError
+from tgscale.train.interrupt import TERMINATED
 
 AGENT, WATCH = "torch.distributed.elastic.agent.server.api", "torch.distributed.elastic.multiprocessing.api"
 """Loggers of torch: of the signals that it gets, and of the processes that it ends or finds ended."""
@@ -101,9 +102,9 @@ def _root_cause(failures: dict[int, Any]) -> tuple[int, str | None]:
 
 
 def _rank_of(code: int) -> int:
-    if code < 0:
-        return 0 if code != -signal.SIGTERM else 2
-    return 1
+    if code in (-signal.SIGTERM, TERMINATED):
+        return 2
+    return 0 if code < 0 else 1
 
 
 def _describe(code: int, rank: int, process: int) -> str | None:
