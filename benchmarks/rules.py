@@ -35,15 +35,16 @@ EPOCHS = {
     "email_eu": 1,
     "mathoverflow": 1,
     "bitcoin_otc": 4,
-    "epinions_trust": 4,
+    "epinions_trust": 2,
     "infectious": 1,
     "primaryschool": 1,
     "tkg_gdelt": 1,
 }
 _FAST = ["--train.lr", "0.002", "--train.negatives", "5"]
 # Of the training events of epinions_trust 98 % share one time, so have no past: a rate that sinks to nothing by the end
-# of the epoch would be gone when the others come.
-OPTIONS = {"wikipedia": _FAST, "epinions_trust": [*_FAST, "--train.schedule", "constant"]}
+# of the epoch would be gone when the others come; small batches make more steps of these.
+_FEW = ["--train.negatives", "5", "--train.schedule", "constant", "--train.batch-size", "100"]
+OPTIONS = {"wikipedia": _FAST, "epinions_trust": _FEW}
 """Beside the defaults."""
 RULES = ("edgebank", "edgebank_window", "recency", "popularity")
 ABLATED = ("wikipedia", "collegemsg", "email_eu", "mathoverflow")

@@ -104,6 +104,9 @@ def test_nodes_of_one_id_that_a_table_cannot_tell_apart(tmp_path, ids, features,
     src, dst = ([0, 1], [2, 2]) if features else ([0, 1], [1, 2])
     more = {"node_features": np.zeros((3, 1), np.float32)} if features else {}
     save_snapshots(SnapshotSequence.from_arrays([0, 1], src, dst, **more), tmp_path / "store")
+    if features:  # of a source with two sides
+        meta = json.loads((tmp_path / "store" / "meta.json").read_text())
+        (tmp_path / "store" / "meta.json").write_text(json.dumps(meta | {"num_sources": 2}))
     pq.write_table(pa.table({"node": [0, 1, 2], "id": ids}), tmp_path / "store" / "node_ids.parquet")
     with pytest.raises(DataError, match=message):
         export_snapshots(tmp_path / "store", tmp_path / "x.csv", format="csv")

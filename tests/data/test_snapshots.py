@@ -110,6 +110,39 @@ def test_the_order_does_not_depend_on_how_it_is_sorted(edges):
     assert np.count_nonzero(by_number[1]) == len({edge[:3] for edge in edges})
 
 
+@given(
+    steps=st.integers(1, 6),
+    static=st.booleans(),
+    per_step=st.booleans(),
+    cut=st.tuples(st.integers(0, 6), st.integers(0, 6)),
+    seed=st.integers(0, 99),
+)
+def test_a_part_is_the_same_steps(steps, static, per_step, cut, seed):
+    first, stop = sorted(min(each, steps) for each in cut)
+    generator = np.random.default_rng(seed)
+    graph_of = generator.integers(0, 2, steps)
+    graphs = int(graph_of.max()) + 1 if static else steps
+    more = {"graph_of": graph_of} if static else {}
+    step, src, dst, kind = (generator.integers(0, high, 12) for high in (graphs, 4, 4, 3))
+    whole = SnapshotSequence.from_arrays(
+        step, src, dst, num_nodes=4, num_steps=steps, edge_type=kind, num_relations=3,
+        edge_weight=generator.random(12), step_time=np.arange(steps) * 5, target=generator.random((steps, 4)),
+        node_features=generator.random((steps, 4, 2) if per_step else (4, 2)), **more,
+    )  # fmt: skip
+    part = whole.part(first, stop)
+    assert (part.num_steps, part.num_nodes, part.num_relations) == (stop - first, 4, 3)
+    for t in range(first, stop):
+        rows, own = whole.edge_rows(t), part.edge_rows(t - first)
+        for one, other in zip(whole.edges(t), part.edges(t - first), strict=True):
+            np.testing.assert_array_equal(one, other)
+        for name in ("edge_weight", "edge_type"):
+            np.testing.assert_array_equal(getattr(whole, name)[rows], getattr(part, name)[own])
+    np.testing.assert_array_equal(part.target, whole.target[first:stop])
+    np.testing.assert_array_equal(part.step_time, whole.step_time[first:stop])
+    given = whole.node_features
+    np.testing.assert_array_equal(part.node_features, given[first:stop] if per_step else given)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -9,16 +9,19 @@ import pytest
 import torch
 
 from tgscale.data.generate import generate_stream
+from tgscale.data.ingest import import_events
 from tgscale.data.snapshot_array import import_array
 from tgscale.data.snapshot_generate import generate_snapshots
 from tgscale.data.snapshot_ingest import import_snapshots
 from tgscale.data.snapshot_store import open_snapshots, save_snapshots
 from tgscale.data.snapshots import SnapshotSequence
 from tgscale.data.store import save_stream
-from tgscale.errors import ConfigError, DataError, RunError, StoreError
+from tgscale.errors import ConfigError, DataError, DivergedError, RunError, StoreError
 from tgscale.snapshot.engine import SnapshotEngine
 from tgscale.snapshot.predict import answers, predict_snapshots
 from tgscale.snapshot.predict import run as run_module
+from tgscale.snapshot.task.edges import EdgeClassification
+from tgscale.snapshot.task.links import LinkPrediction
 from tgscale.snapshot.trainer import evaluate_snapshots, load_config, train_snapshots
 from tgscale.stream.config import default_config
 from tgscale.stream.config import replace as stream_replace
@@ -282,6 +285,32 @@ def test_the_two_sides_of_a_bipartite_source_have_ids_of_their_own(make_config, 
     assert [row["joined"] for row in rows_of(done)] == list(joined.values())
 
 
+@pytest.mark.parametrize("through_events", [False, True])
+@pytest.mark.parametrize(("user", "item"), [("{}", "{}"), ("user{}", "item{}"), ("zoe{}", "item{}")])
+def test_ids_of_two_sides_are_those_of_the_source(make_config, tmp_path, user, item, through_events):
+    """Dense ones, and text in either order of the alphabet; also of snapshots that come from events."""
+    generator = np.random.default_rng(0)
+    pairs = [(day, *generator.integers(0, 8, 2)) for day in range(20) for _ in range(20)]
+    lines = [f"{user.format(u)},{item.format(v)},{day * 86400}" for day, u, v in pairs]
+    (tmp_path / "e.csv").write_text("user,item,time\n" + "\n".join(lines))
+    if through_events:
+        import_events(tmp_path / "e.csv", tmp_path / "events", bipartite=True)
+        import_snapshots(tmp_path / "events", tmp_path / "shop", every="1d")
+    else:
+        import_snapshots(tmp_path / "e.csv", tmp_path / "shop", every="1d", bipartite=True)
+    config = make_config(data=tmp_path / "shop", task="link", train__epochs=1)
+    train_snapshots(config)
+    rows = rows_of(predict_snapshots(config.run, tmp_path / "a.parquet", top_k=0, quiet=True))
+    users, items = ({pattern.format(n) for n in range(8)} for pattern in (user, item))
+    assert {str(row["src"]) for row in rows} <= users
+    assert all({str(dst) for dst in row["top_dst"]} == items for row in rows)
+    (tmp_path / "q.csv").write_text(f"user,item\n{user.format(3)},{item.format(1)}\n")
+    [pair] = rows_of(predict_snapshots(config.run, tmp_path / "b.parquet", queries=tmp_path / "q.csv", quiet=True))
+    assert (str(pair["src"]), str(pair["dst"])) == (user.format(3), item.format(1))
+    [ranked] = [row for row in rows if row["src"] == pair["src"]]
+    assert ranked["top_score"][ranked["top_dst"].index(pair["dst"])] == pytest.approx(pair["score"], abs=1e-5)
+
+
 def test_of_two_sides_one_asks_and_one_is_named(make_config, tmp_path):
     """An undirected edge is stored both ways, so sources and destinations are all nodes; their ids say nothing."""
     generator = np.random.default_rng(0)
@@ -297,6 +326,37 @@ def test_of_two_sides_one_asks_and_one_is_named(make_config, tmp_path):
             assert sorted(row["top_dst"]) == [10 * item for item in range(1, 9)]
         asked = [row["src"] for row in rows_of(done)]
         assert asked == ([20, 80] if options else sorted(set(asked)))
+
+
+def test_a_destination_that_is_first_seen_later_is_no_candidate(make_config, tmp_path):
+    generator = np.random.default_rng(0)
+    step, src = np.repeat(np.arange(24), 20), generator.integers(0, 10, 480)
+    dst = np.where(step < 20, generator.integers(0, 8, 480), generator.integers(0, 14, 480))
+    save_snapshots(SnapshotSequence.from_arrays(step, src, dst, num_nodes=14, num_steps=24), tmp_path / "late")
+    config = make_config(data=tmp_path / "late", task="link", train__epochs=1)
+    train_snapshots(config)
+    done = predict_snapshots(config.run, tmp_path / "a.parquet", steps="20:22", top_k=0, quiet=True)
+    named = {step: {dst for row in rows_of(done) if row["step"] == step for dst in row["top_dst"]} for step in (20, 21)}
+    assert named[20] == set(range(8))
+    assert named[21] == set(range(8)) | set(dst[step == 20].tolist())
+
+
+def test_edges_of_several_types_are_told_apart(make_config, tmp_path):
+    generator = np.random.default_rng(0)
+    rows = [
+        f"{u},{v},{day},{kind},{kind}"
+        for day in range(24)
+        for u, v in generator.integers(0, 6, (8, 2))
+        for kind in (0, 1)
+    ]
+    (tmp_path / "e.csv").write_text("src,dst,day,kind,label\n" + "\n".join(sorted(set(rows))))
+    import_snapshots(tmp_path / "e.csv", tmp_path / "e", snapshots="day", edge_type="kind")
+    config = make_config(data=tmp_path / "e", task="edge", model="lrgcn", train__epochs=1)
+    train_snapshots(config)
+    rows = rows_of(predict_snapshots(config.run, tmp_path / "a.parquet", steps=20, quiet=True))
+    told = [(row["src"], row["dst"], row["edge_type"]) for row in rows]
+    assert len(set(told)) == len(told)
+    assert all(row["label"] == row["edge_type"] for row in rows)
 
 
 def test_the_edges_of_undirected_snapshots_are_classified_once(make_config, tmp_path):
@@ -421,7 +481,7 @@ def test_times_go_on_where_they_are_equally_far_apart(make_config, tmp_path):
         (
             {"steps": "test", "top_k": 3},
             ConfigError,
-            "--top-k is for the likeliest destinations .*a node regression answers",
+            "--top-k is for the likeliest destinations .*the run.s task is node regression",
         ),
         ({"steps": "test", "queries": "q.csv"}, ConfigError, "--queries .* node regression"),
         ({"steps": "test", "top_k": -1}, ConfigError, "top_k is -1"),
@@ -478,7 +538,9 @@ def test_features_that_mean_another_thing_are_refused(make_config, tmp_path):
         predict_snapshots(config.run, tmp_path / "a.parquet", snapshots=tmp_path / "half", quiet=True)
     np.savez(tmp_path / "late.npz", x=np.random.default_rng(1).random((3, 6), np.float32), adj=np.eye(6))
     options = {"scale_as": tmp_path / "day", "steps_per_day": 24}
-    import_array(tmp_path / "late.npz", tmp_path / "late", horizon=1, **options)
+    with pytest.raises(ConfigError, match=r"--steps-per-day needs to know .* give --first-step N"):
+        import_array(tmp_path / "late.npz", tmp_path / "late", horizon=1, **options)
+    import_array(tmp_path / "late.npz", tmp_path / "late", horizon=1, first_step=40, **options)
     with pytest.raises(ConfigError, match="late has 3 snapshots, and the run predicts from groups of 4"):
         predict_snapshots(config.run, tmp_path / "a.parquet", snapshots=tmp_path / "late", quiet=True)
 
@@ -487,12 +549,39 @@ def test_the_latest_readings_alone_are_enough(make_config, tmp_path):
     series = np.random.default_rng(0).random((44, 6), np.float32)
     for name, part in (("old", slice(0, 40)), ("late", slice(40, 44))):
         np.savez(tmp_path / f"{name}.npz", x=series[part], adj=np.eye(6))
-    import_array(tmp_path / "old.npz", tmp_path / "old", horizon=6, zscore=True)
-    import_array(tmp_path / "late.npz", tmp_path / "late", horizon=6, scale_as=tmp_path / "old")
+    np.savez(tmp_path / "both.npz", x=series, adj=np.eye(6))
+    import_array(tmp_path / "old.npz", tmp_path / "old", horizon=6, zscore=True, steps_per_day=24)
+    later = {"horizon": 6, "scale_as": tmp_path / "old", "steps_per_day": 24}
+    import_array(tmp_path / "late.npz", tmp_path / "late", first_step=40, **later)
+    import_array(tmp_path / "both.npz", tmp_path / "both", first_step=0, **later)
     config = make_config(data=tmp_path / "old", train__epochs=1, groups_per_step=2)
     train_snapshots(config)
-    done = predict_snapshots(config.run, tmp_path / "a.parquet", snapshots=tmp_path / "late", steps=3, quiet=True)
-    assert {(row["time"], row["target_time"], row["target"]) for row in rows_of(done)} == {(3, 9, None)}
+    found = [
+        rows_of(
+            predict_snapshots(
+                config.run, tmp_path / f"{name}.parquet", snapshots=tmp_path / name, steps=step, quiet=True
+            )
+        )
+        for name, step in (("late", 3), ("both", 43))
+    ]
+    assert {(row["time"], row["target_time"], row["target"]) for row in found[0]} == {(43, 49, None)}
+    for alone, whole in zip(*found, strict=True):
+        assert alone | {"step": 43} == whole
+
+
+def test_a_scaled_series_may_have_other_nodes(make_config, tmp_path):
+    series = np.random.default_rng(0).random((40, 9), np.float32)
+    for name, nodes in (("six", 6), ("nine", 9)):
+        np.savez(tmp_path / f"{name}.npz", x=series[:, :nodes], adj=np.eye(nodes))
+    import_array(tmp_path / "six.npz", tmp_path / "six", zscore=True)
+    import_array(tmp_path / "nine.npz", tmp_path / "nine", scale_as=tmp_path / "six")
+    import_array(tmp_path / "nine.npz", tmp_path / "own", zscore=True)
+    config = make_config(data=tmp_path / "six", train__epochs=1, groups_per_step=2)
+    train_snapshots(config)
+    done = predict_snapshots(config.run, tmp_path / "a.parquet", snapshots=tmp_path / "nine", quiet=True)
+    assert done["rows"] == 9
+    with pytest.raises(ConfigError, match=r"scaled by another mean and deviation .* --scale-as"):
+        predict_snapshots(config.run, tmp_path / "b.parquet", snapshots=tmp_path / "own", quiet=True)
 
 
 def test_models_that_pick_nodes_need_enough_of_them(make_config, tmp_path):
@@ -530,6 +619,68 @@ def test_snapshots_of_another_kind_are_refused(linked, tmp_path):
     with pytest.raises(ConfigError, match="nothing to predict at --steps next: no snapshot before them has an edge"):
         predict_snapshots(linked.run, tmp_path / "a.parquet", snapshots=tmp_path / "empty", quiet=True)
     assert sorted(path.name for path in tmp_path.iterdir() if "parquet" in path.name) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"every": "2d"}, "--every: 172800, and the run was trained with 86400"),
+        ({"undirected": True}, "edges both ways: yes, and the run was trained with no"),
+        ({"weight": ""}, "edge weights: no, and the run was trained with yes"),
+        ({"weight": "count"}, "meaning of weights: count, and the run was trained with sum"),
+        ({"bipartite": True}, "--bipartite: yes, and the run was trained with no"),
+    ],
+)
+def test_snapshots_that_were_imported_otherwise_are_refused(make_config, tmp_path, options, words):
+    generator = np.random.default_rng(0)
+    rows = [f"{u},{v},{day * 86400},2" for day in range(24) for u, v in generator.integers(0, 9, (12, 2))]
+    (tmp_path / "e.csv").write_text("src,dst,time,weight\n" + "\n".join(rows))
+    same = {"every": "1d", "weight": "weight"}
+    import_snapshots(tmp_path / "e.csv", tmp_path / "data", **same)
+    import_snapshots(tmp_path / "e.csv", tmp_path / "other", **same | options)
+    config = make_config(data=tmp_path / "data", task="link", train__epochs=1)
+    train_snapshots(config)
+    with pytest.raises(ConfigError, match=words):
+        predict_snapshots(config.run, tmp_path / "a.parquet", snapshots=tmp_path / "other", quiet=True)
+    assert not (tmp_path / "a.parquet").exists()
+
+
+def test_weights_of_other_data_are_refused(linked, tmp_path):
+    generated(load_config(linked.run).data.with_name("again"), seed=1)
+    with pytest.raises(RunError):
+        predict_snapshots(
+            linked.run, tmp_path / "a.parquet", data=load_config(linked.run).data.with_name("again"), quiet=True
+        )
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_scores_that_are_not_numbers_are_refused(linked, tmp_path, monkeypatch, pairs):
+    logits = LinkPrediction.logits
+    monkeypatch.setattr(LinkPrediction, "logits", lambda *given: logits(*given) * float("nan"))
+    (tmp_path / "q.csv").write_text("src,dst\n0,1\n")
+    options = {"queries": tmp_path / "q.csv"} if pairs else {}
+    with pytest.raises(DivergedError):
+        predict_snapshots(linked.run, tmp_path / "a.parquet", quiet=True, **options)
+    assert not (tmp_path / "a.parquet").exists()
+
+
+def test_classes_that_are_not_numbers_are_refused(classed, tmp_path, monkeypatch):
+    logits = EdgeClassification.logits
+    monkeypatch.setattr(EdgeClassification, "logits", lambda *given: logits(*given) * float("nan"))
+    with pytest.raises(DivergedError):
+        predict_snapshots(classed.run, tmp_path / "a.parquet", steps="test", quiet=True)
+
+
+def test_columns_of_queries_that_are_not_used_are_named(linked, tmp_path, capsys):
+    (tmp_path / "q.csv").write_text("who,whom\n0,1\n")
+    options = {"queries": tmp_path / "q.csv", "src": "who", "overwrite": True}
+    done = predict_snapshots(linked.run, tmp_path / "a.parquet", **options)
+    assert "top_dst" in rows_of(done)[0]
+    assert "q.csv has whom beside sources (--dst is for destinations): unused." in capsys.readouterr().err
+    done = predict_snapshots(linked.run, tmp_path / "a.parquet", dst="whom", **options)
+    assert (rows_of(done)[0]["src"], rows_of(done)[0]["dst"]) == (0, 1)
+    assert done["metrics"] is None
+    assert "unused" not in capsys.readouterr().err
 
 
 def test_what_is_there_is_replaced_on_request(linked, tmp_path):

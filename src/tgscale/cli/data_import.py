@@ -97,6 +97,8 @@ class ImportOptions:
     """Format array: how many steps ahead the target lies."""
     steps_per_day: int | None = None
     """Format array: adds the time of day as a feature."""
+    first_step: int | None = None
+    """Format array: number of the first value, from a midnight on; 0 unless given."""
     zscore: bool = False
     """Format array: scale each channel by mean and deviation of the first --train-share of the steps."""
     train_share: float = 0.7
@@ -194,7 +196,9 @@ IMPORTS = {
     "array": Import(
         "--format array",
         frozenset(
-            COMMON | {"lags", "series", "adjacency", "horizon", "steps_per_day", "zscore", "train_share", "scale_as"}
+            COMMON
+            | {"lags", "series", "adjacency", "horizon", "steps_per_day", "first_step"}
+            | {"zscore", "train_share", "scale_as"}
         ),
         _array,
     ),

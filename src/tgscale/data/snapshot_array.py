@@ -33,6 +33,7 @@ def import_array(
     horizon: int = 1,
     lags: int = 1,
     steps_per_day: int | None = None,
+    first_step: int | None = None,
     zscore: bool = False,
     train_share: float = TRAIN_SHARE,
     scale_as: str | Path | None = None,
@@ -50,7 +51,9 @@ def import_array(
             0 is no edge.
         horizon: how many steps ahead the target lies.
         lags: number of steps whose values are the features of one.
-        steps_per_day: adds the time of day, from 0 to 1, as the last feature; step 0 of the series is midnight.
+        steps_per_day: adds the time of day, from 0 to 1, as the last feature; step 0 is a midnight.
+        first_step: number of the first value, 0 unless given: where steps are told by their numbers, and days begin.
+            To be said with ``scale_as`` and ``steps_per_day`` together, as a later series may begin anywhere.
         zscore: subtract the mean and divide by the standard deviation of each channel.
         train_share: the share of the steps, from the first on, that mean and deviation are taken of, so that nothing of
             later steps is known.
@@ -76,6 +79,14 @@ def import_array(
             )
     if steps_per_day is not None and steps_per_day < 1:
         raise ConfigError(f"--steps-per-day is {steps_per_day}: give the number of steps in a day, such as 288.")
+    if first_step is not None and first_step < 0:
+        raise ConfigError(f"--first-step is {first_step}: give 0 or more.")
+    if first_step is None and steps_per_day is not None and scale_as is not None:
+        raise ConfigError(
+            "--steps-per-day needs to know at which step of its day a later series begins: give --first-step N, its "
+            "place in the whole series, or 0 where this is the whole."
+        )
+    first_step = first_step or 0
     if not 0 < train_share <= 1:
         raise ConfigError(f"--train-share is {train_share}: give a share of the steps, above 0 and at most 1.")
     _check_finite(Path(source), values)
@@ -91,13 +102,15 @@ def import_array(
         shift, scale = _scale(values[: max(1, int(len(values) * train_share))] if zscore else None, values.shape[2])
     scaled = zscore or bool((shift != 0).any() or (scale != 1).any())
     about: dict[str, Any] = {"format": "array", "files": [str(source)], "series": series, "adjacency": adjacency}
-    about |= {"horizon": horizon, "lags": lags, "steps_per_day": steps_per_day}
+    about |= {"horizon": horizon, "lags": lags, "steps_per_day": steps_per_day, "first_step": first_step}
     about |= {"mean": shift.tolist(), "std": scale.tolist(), "train_share": train_share if zscore else None}
     with writing_snapshots(out, overwrite) as writer:
         width = lags * values.shape[2] + (steps_per_day is not None)
         writer.write_sequence(graph, more=4 * steps * values.shape[1] * (width + 1))
-        _write_values(writer, values, steps, lags, horizon, steps_per_day, shift, scale)
-        writer.write("step_time", np.arange(lags - 1, lags - 1 + steps))
+        first = first_step + lags - 1
+        day = None if steps_per_day is None else (first + np.arange(steps)) % steps_per_day / steps_per_day
+        _write_values(writer, values, steps, lags, horizon, day, shift, scale)
+        writer.write("step_time", first + np.arange(steps))
         if scaled:
             column = np.ones((values.shape[1], 1), np.float32)
             writer.write("target_mean", column * np.float32(shift[0]))
@@ -238,13 +251,13 @@ def _write_values(
     steps: int,
     lags: int,
     horizon: int,
-    steps_per_day: int | None,
+    day: np.ndarray | None,
     shift: np.ndarray,
     scale: np.ndarray,
 ) -> None:
-    """Write features and target, some steps at a time."""
+    """Write features and target, some steps at a time; ``day`` is the time of day of each step."""
     nodes, channels = values.shape[1:]
-    width = lags * channels + (steps_per_day is not None)
+    width = lags * channels + (day is not None)
     writer.create("node_features", np.float32, (steps, nodes, width))
     writer.create("target", np.float32, (max(0, steps - horizon), nodes, 1))
     block = max(1, CHUNK_BYTES // (4 * nodes * width))
@@ -252,8 +265,7 @@ def _write_values(
         last = min(at + block, steps)
         scaled = (values[at : last + lags + horizon - 1] - shift) / scale
         features = [scaled[lag : lag + last - at] for lag in range(lags)]
-        if steps_per_day is not None:
-            day = (np.arange(at, last) + lags - 1) % steps_per_day / steps_per_day
-            features.append(np.broadcast_to(day[:, None, None], (last - at, nodes, 1)))
+        if day is not None:
+            features.append(np.broadcast_to(day[at:last, None, None], (last - at, nodes, 1)))
         writer.append("node_features", np.concatenate(features, axis=2))
         writer.append("target", scaled[lags + horizon - 1 :, :, :1])

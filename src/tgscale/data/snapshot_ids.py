@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tgscale.data.ids import ascending
+from tgscale.data.directory import read_json
 from tgscale.data.snapshot_store import open_snapshots
 from tgscale.data.snapshots import SnapshotSequence
 from tgscale.data.store import NODE_IDS
@@ -19,10 +19,17 @@ from tgscale.data.store import NODE_IDS
 
 @dataclass(frozen=True, eq=False)
 class NamedSnapshots:
-    """A sequence, and the source's id of each node (its number, where they are the same)."""
+    """A sequence, and the source's ids of its nodes.
+
+    Attributes:
+        snapshots: the sequence.
+        ids: of each node, as it is called on its side.
+        is_source: which nodes are sources, ``[N]``, where the two sides of a bipartite source have ids of their own.
+    """
 
     snapshots: SnapshotSequence
     ids: pa.Array
+    is_source: np.ndarray | None = None
 
     @classmethod
     def open(cls, path: str | Path) -> NamedSnapshots:
@@ -31,24 +38,25 @@ class NamedSnapshots:
         Raises:
             StoreError: no data directory of snapshots.
         """
-        snapshots = open_snapshots(path)
-        file = Path(path) / NODE_IDS
-        if file.exists():
-            return cls(snapshots, pq.read_table(file, columns=["id"]).column(0).combine_chunks())
-        return cls(snapshots, pa.array(np.arange(snapshots.num_nodes)))
+        snapshots, first, file = open_snapshots(path), read_json(path).get("num_sources"), Path(path) / NODE_IDS
+        ids = node = np.arange(snapshots.num_nodes)
+        is_source = None
+        if first is not None:
+            is_source = node < first
+            ids = np.where(is_source, node, node - first)
+        if not file.exists():  # dense, on each side
+            return cls(snapshots, pa.array(ids), is_source)
+        table = pq.read_table(file)
+        if "side" in table.column_names:  # nodes that came later have places behind those of both sides
+            is_source = np.asarray(pc.equal(table["side"], "src"))
+        return cls(snapshots, table["id"].combine_chunks(), is_source)
 
     @cached_property
     def side_nodes(self) -> list[np.ndarray]:
-        """All nodes; or those of sources and those of destinations, where the two have ids of their own, as those of a
-        bipartite source have."""
-        every = [np.arange(len(self.ids))]
-        if ascending(self.ids):  # looks at no edge, and each id is there once
-            return every
-        is_end = [np.zeros(len(self.ids), bool), np.zeros(len(self.ids), bool)]
-        for step in range(self.snapshots.num_steps):
-            for of_side, ends in zip(is_end, once_each(self.snapshots, step), strict=False):
-                of_side[ends] = True
-        return every if (is_end[0] & is_end[1]).any() else [np.flatnonzero(of_side) for of_side in is_end]
+        """All nodes; or those of sources and those of destinations, where the two have ids of their own."""
+        if self.is_source is None:
+            return [np.arange(len(self.ids))]
+        return [np.flatnonzero(self.is_source), np.flatnonzero(~self.is_source)]
 
     @cached_property
     def sides(self) -> list[pa.Array]:

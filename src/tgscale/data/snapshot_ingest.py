@@ -24,7 +24,7 @@ from tgscale.data.snapshot_edges import EdgeKind, write_edges
 from tgscale.data.snapshot_report import SnapshotReport, report_on
 from tgscale.data.snapshot_store import writing_snapshots
 from tgscale.data.staging import Times
-from tgscale.data.store import NODE_IDS, open_stream
+from tgscale.data.store import NODE_IDS, destinations_shifted, open_stream, read_meta
 from tgscale.data.stream import EventStream
 from tgscale.data.windows import Cut
 from tgscale.data.work import work_database
@@ -139,7 +139,8 @@ def import_snapshots(
             num_relations=relations,
             undirected=undirected,
             time_unit=times.unit,
-            source={**origin(prepared, reading), "cut": steps.about},
+            num_sources=nodes.num_sources,
+            source={**origin(prepared, reading), "cut": steps.about, "weight": kind.weight},
         )
     found = prepared.source
     return report_on(
@@ -204,7 +205,7 @@ def _import_stream(
     began: float,
 ) -> SnapshotReport:
     """Cut the event stream of a data directory into snapshots; its nodes keep their numbers."""
-    stream = open_stream(folder)
+    stream, meta = open_stream(folder), read_meta(folder)
     labelled = stream.label is not None and reading.columns.label != ""
     kind = EdgeKind("count" if count else None, labelled, False, undirected)
     with writing_snapshots(out, overwrite) as writer:
@@ -226,7 +227,14 @@ def _import_stream(
             num_relations=1,
             undirected=undirected,
             time_unit=stream.time_unit,
-            source={"format": "stream", "files": [str(folder)], "cut": steps.about},
+            num_sources=stream.num_sources if destinations_shifted(meta) else None,
+            source={
+                "format": "stream",
+                "files": [str(folder)],
+                "columns": (meta.get("source") or {}).get("columns"),
+                "cut": steps.about,
+                "weight": kind.weight,
+            },
         )
     hints = ["the edge features of the events are not kept in snapshots"] if stream.edge_dim else []
     return report_on(out, began, "stream", "a data directory", hints=hints)

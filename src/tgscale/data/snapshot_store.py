@@ -158,8 +158,13 @@ class SnapshotWriter(DirectoryWriter):
         time_unit: str,
         source: dict[str, Any],
         target_delay: int = 1,
+        num_sources: int | None = None,
     ) -> None:
-        """Write everything out, with checksums and ``meta.json`` last."""
+        """Write everything out, with checksums and ``meta.json`` last.
+
+        ``num_sources`` is of a bipartite source, whose two sides have ids of their own: nodes from there on are
+        destinations. (Data directories from before it was kept do not say it.)
+        """
         shapes = self.shapes
         self.finish(
             {
@@ -175,6 +180,7 @@ class SnapshotWriter(DirectoryWriter):
                 "undirected": undirected,
                 "time_unit": time_unit,
                 "target_delay": target_delay,
+                "num_sources": num_sources,
                 "source": source,
             }
         )

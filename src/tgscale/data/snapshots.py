@@ -6,7 +6,7 @@ changes. All graphs lie one after another in one CSR by destination, so a step, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +189,20 @@ class SnapshotSequence:
     def num_targets(self) -> int:
         """Number of steps whose target is known, the first ones; 0 when there is none."""
         return 0 if self.target is None else len(self.target)
+
+    def part(self, first: int, stop: int) -> SnapshotSequence:
+        """The steps ``first`` to ``stop - 1`` as a sequence of their own; large columns are views."""
+        graph_of = self.graph_of[first:stop]
+        low, high = (int(graph_of.min()), int(graph_of.max()) + 1) if len(graph_of) else (0, 0)
+        rows = slice(int(self.offsets[low]), int(self.offsets[high]))
+        cuts = dict.fromkeys(("neighbor", "edge_weight", "edge_type", "edge_label"), rows)
+        cuts |= dict.fromkeys(("target", "step_time"), slice(first, stop))
+        if self.node_features is not None and self.node_features.ndim == 3:
+            cuts["node_features"] = slice(first, stop)
+        columns: dict[str, Any] = {name: getattr(self, name) for name in cuts}
+        columns = {name: None if column is None else column[cuts[name]] for name, column in columns.items()}
+        columns |= {"offsets": self.offsets[low : high + 1] - self.offsets[low], "indptr": self.indptr[low:high]}
+        return replace(self, graph_of=graph_of - low, **columns)
 
     def edge_rows(self, t: int) -> slice:
         """The rows of ``neighbor``, ``edge_weight``, .. that step ``t`` shows."""

@@ -18,7 +18,7 @@ CHUNK_VALUES = 1 << 20
 def describe_features(stream: EventStream) -> dict[str, Any] | None:
     """What each edge feature is like over the first :data:`FEATURE_EVENTS` events; None where there are none."""
     table = stream.edge_features
-    if table is None:
+    if table is None or not table.shape[1]:
         return None
     rows, width = min(len(table), FEATURE_EVENTS), table.shape[1]
     low, high, total = np.full(width, np.inf), np.full(width, -np.inf), np.zeros(width)

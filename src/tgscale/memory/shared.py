@@ -306,7 +306,7 @@ class SharedMemory:
 
     def _send(self, message: Message) -> None:
         if self._broken:
-            raise self._broken
+            raise self._broken.with_traceback(None)
         try:
             self._socket.sendall(wire.pack(message))
         except OSError:
@@ -326,9 +326,9 @@ class SharedMemory:
             RunError: somebody broke the order.
         """
         if self._broken:
-            raise self._broken
+            raise self._broken.with_traceback(None)
         if block and self._vain:
-            raise self._vain
+            raise self._vain.with_traceback(None)
         message = wire.receive(self._socket, block)
         if message is None:
             self._broken = LostPeerError(f"{self._name} ended unexpectedly: it was killed, or has printed why.")
@@ -345,7 +345,7 @@ class SharedMemory:
         elif message.kind == wire.FAULT:
             self._broken = RunError(f"{self._name} met a fault: {message.text}")
         if self._broken:
-            raise self._broken
+            raise self._broken.with_traceback(None)
 
     def _peer(self, message: Message) -> str:
         return f"trainer {message.a} (member {message.member} of memory copy {self.copy})"

@@ -20,7 +20,7 @@ from tgscale.nn.gather_attention import SINE, feature_row, padded_phase
 from tgscale.nn.gemm import gemm
 from tgscale.nn.prefetch import prefetch_row
 
-_FAST = {"reassoc", "contract", "nsz", "arcp"}
+_FAST = {"reassoc", "contract", "arcp"}
 _AHEAD = 4
 
 

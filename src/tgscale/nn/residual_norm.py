@@ -18,7 +18,7 @@ from tgscale.graph.hashing import mix_numba
 from tgscale.nn.dispatch import on_cpu_kernels
 from tgscale.nn.gather_attention import group
 
-_FAST = {"reassoc", "contract", "nsz", "arcp"}
+_FAST = {"reassoc", "contract", "arcp"}
 _CHUNKS = 64
 
 

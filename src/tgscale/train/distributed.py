@@ -100,12 +100,12 @@ class Ranks:
         if torch.cuda.is_available() and self.local_rank < torch.cuda.device_count():
             torch.cuda.set_device(self.local_rank)
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        with self._lost_peer():
-            store, _, _ = next(rendezvous("env://", timeout=TIMEOUT))
-            store = meet(store, self.rank, self.world, TIMEOUT)
-            dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.world, timeout=TIMEOUT)
-            self.objects = dist.new_group(backend="gloo", timeout=ALONE)
         try:
+            with self._lost_peer():
+                store, _, _ = next(rendezvous("env://", timeout=TIMEOUT))
+                store = meet(store, self.rank, self.world, TIMEOUT)
+                dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.world, timeout=TIMEOUT)
+                self.objects = dist.new_group(backend="gloo", timeout=ALONE)
             self._refuse_uneven()
             yield
         except LostPeerError:

@@ -1,7 +1,7 @@
 """What is written of a step: its targets, the links that it will have, or the classes of its edges.
 
 An answer is made from the embeddings ``[N, C]`` of one step, ``h`` below. It comes in parts, each of them columns of
-equal length and of a size that does not grow with the number of nodes or pairs.
+equal length: of a block of sources or pairs, or of all nodes where each has a target.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class LikelyLinks:
         candidates = self._candidates(step)
         for block in _blocks(self._sources(step), max(1, CELLS // max(1, len(candidates)))):
             best, score = self._best(head, h, torch.from_numpy(block).to(h.device), candidates, step)
-            real = torch.isfinite(score)
+            real = score > -torch.inf
             lengths = real.sum(dim=1).cpu().numpy()
             yield {
                 "src": self.named.ids.take(pa.array(block)),
@@ -159,6 +159,9 @@ class PairScores:
 class EdgeClasses:
     """The class of edges: ``src``, ``dst``, ``class``, ``probability`` of each class, and ``label`` where it is known.
 
+    Edges of the step have their ``edge_type`` as well, where there are types: some may join the same two nodes. Of a
+    pair that has several, the label is that of one.
+
     Args:
         task: of the run, on these snapshots.
         named: the snapshots.
@@ -176,11 +179,12 @@ class EdgeClasses:
         return len(self.pairs[0]) if self.pairs else len(once_each(self.named.snapshots, step)[0])
 
     def parts(self, head: nn.Module, h: Tensor, step: int) -> Iterator[Columns]:
-        src, dst, label = self._edges(step)
+        src, dst, more = self._edges(step)
         for at in range(0, len(src), CELLS):
-            yield self._classified(head, h, *(column[at : at + CELLS] for column in (src, dst, label)))
+            block = {name: column[at : at + CELLS] for name, column in more.items()}
+            yield self._classified(head, h, src[at : at + CELLS], dst[at : at + CELLS]) | block
 
-    def _classified(self, head: nn.Module, h: Tensor, src: np.ndarray, dst: np.ndarray, label: pa.Array) -> Columns:
+    def _classified(self, head: nn.Module, h: Tensor, src: np.ndarray, dst: np.ndarray) -> Columns:
         logits = self.task.logits(head, h, _on(h, src), _on(h, dst))
         refuse_nan(logits)
         probability = logits.softmax(dim=1).cpu().numpy()
@@ -188,20 +192,23 @@ class EdgeClasses:
             **_ends(self.named, src, dst),
             "class": pa.array(self.task.classes[logits.argmax(dim=1).cpu().numpy()]),
             "probability": lists_of(pa.array(probability.ravel()), np.full(len(src), probability.shape[1])),
-            "label": label,
         }
 
-    def _edges(self, step: int) -> tuple[np.ndarray, np.ndarray, pa.Array]:
-        """Source, destination and label of what is to be classified."""
+    def _edges(self, step: int) -> tuple[np.ndarray, np.ndarray, Columns]:
+        """Source and destination of what is to be classified, and what is known of it."""
         snapshots = self.named.snapshots
         src, dst, kept = (*self.pairs, None) if self.pairs else once_each(snapshots, step)
-        if step >= snapshots.num_steps or snapshots.edge_label is None:
-            return src, dst, pa.nulls(len(src), pa.int64())
-        labels = np.asarray(snapshots.edge_label[snapshots.edge_rows(step)])
+        more = {"label": pa.nulls(len(src), pa.int64())}
+        if step >= snapshots.num_steps:
+            return src, dst, more
+        rows, labels = snapshots.edge_rows(step), snapshots.edge_label
+        if kept is None and labels is not None:
+            place = _Edges(self.named, step).find(src, dst)
+            more["label"] = pa.array(np.append(labels[rows], 0)[place], mask=place < 0)
         if kept is not None:
-            return src, dst, pa.array(labels[kept])
-        place = _Edges(self.named, step).find(src, dst)
-        return src, dst, pa.array(np.append(labels, 0)[place], mask=place < 0)
+            known = {"edge_type": snapshots.edge_type, "label": labels}
+            more |= {name: pa.array(column[rows][kept]) for name, column in known.items() if column is not None}
+        return src, dst, more
 
 
 class _Edges:

@@ -41,9 +41,9 @@ def check_fits(
             f"--snapshots {place} has {sequence.num_relations} edge types, and the run was trained with "
             f"{trained.num_relations}."
         )
-    if task_name(config, trained) == "regression" and not _equally_scaled(sequence, trained):
+    if task_name(config, trained) == "regression" and not _equally_scaled(sequence, place, trained, data):
         cure = "scale its target by those"
-        if (read_json(place).get("source") or {}).get("format") == "array":
+        if _source(place).get("format") == "array":
             cure = f"import it with --scale-as {data} (in place of --zscore)"
         raise ConfigError(
             f"--snapshots {place} is scaled by another mean and deviation (target_mean, target_std) than the run's "
@@ -66,7 +66,16 @@ def _compared(
     if task_name(config, trained) == "regression":
         same["values to predict"] = [each.target_dim for each in both]
         same["steps until a target is known"] = [each.target_delay for each in both]
-    sources = [read_json(folder).get("source") or {} for folder in (place, data)]
+    sources = [_source(folder) for folder in (place, data)]
+    for name in ("every", "events_per_snapshot"):
+        cuts = [source.get("cut") or {} for source in sources]
+        if all(name in each for each in cuts):
+            same[f"--{name.replace('_', '-')}"] = [(each["window"] if name == "every" else each[name]) for each in cuts]
+    if all("weight" in source for source in sources):
+        same["meaning of weights"] = [source["weight"] for source in sources]
+    metas = [read_json(folder) for folder in (place, data)]
+    if all("num_sources" in meta for meta in metas):
+        same["--bipartite"] = [meta["num_sources"] is not None for meta in metas]
     if all(source.get("format") == "array" for source in sources):
         same |= {f"--{name.replace('_', '-')}": [source.get(name) for source in sources] for name in OF_SERIES}
     return same
@@ -76,9 +85,20 @@ def _said(value: Any) -> str:
     return {True: "yes", False: "no", None: "none"}[value] if isinstance(value, bool | None) else str(value)
 
 
-def _equally_scaled(sequence: SnapshotSequence, trained: SnapshotSequence) -> bool:
-    pairs = ((getattr(sequence, name), getattr(trained, name)) for name in ("target_mean", "target_std"))
-    return all(
-        found is expected if found is None or expected is None else np.array_equal(found, expected)
-        for found, expected in pairs
-    )
+def _source(folder: Path) -> dict[str, Any]:
+    return read_json(folder).get("source") or {}
+
+
+def _equally_scaled(sequence: SnapshotSequence, place: Path, trained: SnapshotSequence, data: Path) -> bool:
+    """Whether targets are scaled alike; there may be more or fewer nodes, where all of them are scaled by the same."""
+    sources = [_source(folder) for folder in (place, data)]
+    if all(source.get("format") == "array" for source in sources):
+        return all(sources[0][name] == sources[1][name] for name in ("mean", "std"))
+    for name in ("target_mean", "target_std"):
+        found, expected = getattr(sequence, name), getattr(trained, name)
+        if found is None or expected is None:
+            if found is not expected:
+                return False
+        elif not np.array_equal(found, expected) and len(np.unique(np.concatenate([found, expected]), axis=0)) > 1:
+            return False
+    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from tgscale.train.options import at_least
 from tgscale.train.rundir import RunDirectory
 
 TOP_K = 10
+MEANT_FOR = {"top_k": "the likeliest destinations of sources", "queries": "links and classes of edges"}
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,10 @@ def answer_to(request: Request, task: Task, named: NamedSnapshots, data: Path, w
     src = dst = None
     if request.queries is not None:
         before = (read_json(data).get("source") or {}).get("columns") or {}
-        src, dst = read_queries(request.queries, named, request.src, request.dst, before)
+        src, dst, unused = read_queries(request.queries, named, request.src, request.dst, before)
+        if unused and not request.quiet:
+            known = "sources and destinations" if dst is not None else "sources (--dst is for destinations)"
+            print(f"note: --queries {request.queries} has {', '.join(unused)} beside {known}: unused.", file=sys.stderr)
     if isinstance(task, LinkPrediction):
         if src is not None and dst is not None:
             _refuse(request, task, "top_k")
@@ -147,6 +152,6 @@ def answer_to(request: Request, task: Task, named: NamedSnapshots, data: Path, w
 def _refuse(request: Request, task: Task, *options: str) -> None:
     for option in options:
         if getattr(request, option) is not None:
-            what = f"--{option.replace('_', '-')}"
-            why = "pairs are asked for" if option == "top_k" and request.queries else f"a {task.name} answers"
-            raise ConfigError(f"{what} is for the likeliest destinations of sources, and here {why}: leave it out.")
+            what = f"--{option.replace('_', '-')} is for {MEANT_FOR[option]}"
+            why = "pairs are asked for" if option == "top_k" and request.queries else f"the run's task is {task.name}"
+            raise ConfigError(f"{what}, and here {why}: leave it out.")

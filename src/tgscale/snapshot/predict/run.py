@@ -153,8 +153,6 @@ class _Predictions:
         self.request, self.named, self.rows = request, named, 0
         sequence, device = named.snapshots, find_device(config.device)
         features = config.net.features
-        if features == "auto":  # as it was for the run's data
-            features = "given" if trained.node_features is not None else "degree"
         self.task = _task_on(sequence, trained, config, device)
         self.steps = steps_of(request, config, self.task, sequence)
         self.answer = answer_to(request, self.task, named, place, config.window)
@@ -164,7 +162,10 @@ class _Predictions:
         self.modules.load_state_dict(weights)
         self.modules.eval()
         plan = Plan(model, Rewrites(**vars(config.plan)))
-        placement = LocalPlacement(SnapshotData(sequence, device, features=features))
+        lead = self.task.lead
+        self.first = max(0, self.steps.start - lead - config.window + 1)  # of the snapshots that groups are made of
+        seen = sequence.part(self.first, self.steps.stop - lead)
+        placement = LocalPlacement(SnapshotData(seen, device, features=features))
         placement.keep(plan)
         self.windows = Windows(plan, placement, config.window)
         self._scored: list[np.ndarray] = []
@@ -172,6 +173,7 @@ class _Predictions:
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The predictions, of about equal size."""
         waiting: list[pa.Table] = []
+        size = 0
         work = sum(self.answer.rows(step) for step in self.steps)
         if not work:
             raise ConfigError(
@@ -183,10 +185,11 @@ class _Predictions:
             for step in self.steps:
                 for part in self._predict(step):
                     waiting.append(part)
+                    size += part.nbytes
                     progress.advance(len(part))
-                    if sum(each.nbytes for each in waiting) >= GROUP_BYTES:
+                    if size >= GROUP_BYTES:
                         yield from self._group(waiting)
-                        waiting = []
+                        waiting, size = [], 0
             if waiting:
                 yield from self._group(waiting)
 
@@ -204,12 +207,12 @@ class _Predictions:
 
     @torch.no_grad()
     def _predict(self, step: int) -> Iterator[pa.Table]:
-        head, h = self.modules["head"], self.windows.embed(step - self.task.lead)
+        head, h = self.modules["head"], self.windows.embed(step - self.task.lead - self.first)
         if step < self.task.num_steps and self.request.queries is None and self.task.items(step):
             self._scored.append(self.task.score(head, h, step))
         for columns in self.answer.parts(head, h, step):
             rows = len(next(iter(columns.values())))
-            when = {name: pa.array([value] * rows, pa.int64()) for name, value in self._when(step).items()}
+            when = {name: pa.repeat(pa.scalar(value, pa.int64()), rows) for name, value in self._when(step).items()}
             yield pa.table(when | columns)
 
     def _when(self, step: int) -> dict[str, int | None]:
