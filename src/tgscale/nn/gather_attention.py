@@ -28,7 +28,7 @@ from tgscale.nn.dispatch import has_triton, on_cpu_kernels
 from tgscale.nn.prefetch import prefetch_row
 from tgscale.nn.time_encoding import time_encoding
 
-# No "nnan"/"ninf": a diverging model must show its NaN. No "nsz": with it LLVM reorders sums each time it optimises, and
+# No "nnan"/"ninf": a diverging model must show its NaN. No "nsz": with it LLVM reorders sums whenever it optimises, and
 # a kernel that was just compiled is optimised once more than the same one from the cache: they differed in last bits.
 _FAST = {"reassoc", "contract", "arcp"}
 _CHUNK = 32
