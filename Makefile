@@ -25,6 +25,9 @@ demo: $(INSTALLED) ## Make data, train, evaluate, and show what came out and whe
 	$(BIN)/tgscale data generate stream --out data/demo --overwrite
 	rm -rf runs/demo
 	$(BIN)/tgscale train --data data/demo --run runs/demo --train.epochs 3
+	@echo
+	@echo "Next: $(BIN)/tgscale report runs/demo --out report.html, and data of your own: docs/own-data.md"
+	@echo "(source .venv/bin/activate, and it is just tgscale)"
 
 # One thread per test process, so that workers do not fight for cores; Numba may start a second where a test asks for it.
 test: export OMP_NUM_THREADS = 1

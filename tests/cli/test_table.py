@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from tgscale.cli.table import print_metrics
-from tgscale.cli.verdict import WHAT_TO_DO, verdict
+from tgscale.train.verdict import WHAT_TO_DO, verdict
 
 LINK = {"name": "mrr49", "negatives": 49, "population": "destinations", "population_size": 20, "exclude_own": False}
 

@@ -256,7 +256,27 @@ def test_the_fewer_of_dates_and_numbers_are_dropped(folder):
 
 def test_a_date_of_another_form(folder):
     text = "src,dst,time\n1,2,01.02.2024\n"
-    refused(folder, text, "'01.02.2024' is neither a number nor a date such as 2024-02-01 or 2024-02-01 12:30:00")
+    words = "'01.02.2024' is neither a number nor a date such as 2024-02-01 or 2024-02-01 12:30:00"
+    refused(folder, text, words, "--query \"SELECT * REPLACE (strptime(time, '%d.%m.%Y') AS time) FROM source\"")
+    refused(folder, text.replace("01.02.2024", "noon"), "12:30:00. Correct the source.")
+    (folder / "e.csv").write_text(text)
+    query = "SELECT * REPLACE (strptime(time, '%d.%m.%Y') AS time) FROM source"
+    assert import_events(folder / "e.csv", folder / "out" / "store", query=query).first_time == 1_706_745_600
+
+
+def test_a_missing_feature_is_filled_by_the_query_that_is_named(folder):
+    text = "src,dst,time,my cost\n1,2,3,\n"
+    refused(folder, text, """--query "SELECT * REPLACE (coalesce(\\"my cost\\", '0') AS \\"my cost\\") FROM source".""",
+            edge_features="my cost")  # fmt: skip
+    query = """SELECT * REPLACE (coalesce("my cost", '0') AS "my cost") FROM source"""
+    report = import_events(folder / "e.csv", folder / "out" / "store", query=query, edge_features="my cost")
+    assert report.edge_dim == 1
+
+
+def test_a_table_without_names_is_told_from_one_with_others(folder):
+    words = "The first line looks like a row of data (2024-01-01): put a line of names above it."
+    refused(folder, "a,b,2024-01-01\na,c,2024-01-02\n", words)
+    refused(folder, "a,b,2024-01-01\na,c,2024-01-02\n", words, src="who")
 
 
 def test_decimal_commas(folder):

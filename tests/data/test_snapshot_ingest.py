@@ -196,7 +196,11 @@ def test_any_events_equal_a_dictionary(tmp_path_factory, events, length, undirec
     [
         ({}, ConfigError, r"in one way: --snapshots COLUMN, --every 1d, .*; none of them was given"),
         ({"every": "1d", "snapshots": "t"}, ConfigError, "snapshots and every were given"),
-        ({"every": "soon"}, ConfigError, "--every 'soon' is no length of time: give one such as 1d, 6h, 30min or 3600"),
+        (
+            {"every": "soon"},
+            ConfigError,
+            "--every 'soon' is no length of time: give one such as 1w, 1d, 6h, 30min or 3600",
+        ),
         ({"every": "0d"}, ConfigError, "no length of time"),
         ({"every": "500ms"}, ConfigError, "no whole number of s: import with --time-unit ms"),
         ({"every": "1d", "time_unit": "step"}, ConfigError, "time unit 'step', so give a number"),
@@ -242,7 +246,10 @@ def test_an_absurd_number_of_snapshots_is_refused(write):
 
 
 def test_what_looks_odd_is_said(write):
-    assert "one snapshot only" in write(TIMED, every="1d").hints[0]
+    assert write("src,dst,time\n0,1,0\n1,0,19\n", every=10, overwrite=True).hints == []
+    [hint] = write("src,dst,time\n0,1,0\n1,0,12\n", every=10, overwrite=True).hints
+    assert hint.startswith("the last snapshot, from 10 s on, has events of 30% of its time alone")
+    assert "one snapshot only" in write(TIMED, every="1d", overwrite=True).hints[0]
     assert "4 of 6 snapshots are empty" in write("src,dst,time\n0,1,0\n1,0,55\n", every=10, overwrite=True).hints[0]
 
 

@@ -104,6 +104,11 @@ def test_what_looks_odd_is_noted():
 
     assert notes([1_600_000_000, 1_600_000_009]) == []
     assert "far in the future" in notes([1_600_000_000_000, 1_600_000_000_009])[0]
+    dates = notes([20240131, 20240301])[0]
+    assert "20240131 to 20240301 look like dates that are written as YYYYMMDD" in dates
+    assert "strptime(TIME::VARCHAR, '%Y%m%d')" in dates
+    assert "written as YYYYMMDDHHMMSS" in notes([20240131235959, 20240301000000])[0]
+    assert notes([20240132, 20240301]) == notes([20240101, 20250001]) == []
     assert "span 97403 days, 0:00:00: that is more than a century" in notes([0, 97403 * DAY])[0]
     assert "--source-time-unit ms" in notes([0, 97403 * DAY])[0]
     assert notes([0, 97403 * DAY], "ms") == notes([0, 97403 * DAY], "step") == []

@@ -56,6 +56,7 @@ def test_the_page_says_what_the_runs_say(runs):
     metrics = ("0.5000", "0.7000", "0.6000", "rule: recency", "DistTGL 1x1x1", "0.8354", "1.2000")
     for word in (*metrics, "layout 2x1x2", "train.lr", "0.5", "imbalance of the devices", "s: a note"):
         assert word in page.words, word
+    assert any(re.fullmatch(r".*, test MRR (above|below) the best rule \(.*\).*\.", word) for word in page.words)
     assert any("c has no result.json" in word.lower() for word in page.words)
 
 

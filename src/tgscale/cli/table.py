@@ -8,9 +8,9 @@ from typing import Any
 from rich.table import Table
 
 from tgscale.cli.console import Output
-from tgscale.cli.verdict import verdict
 from tgscale.stream.protocol import PROTOCOLS
 from tgscale.train.metric_names import metric_name
+from tgscale.train.verdict import verdict
 
 
 def print_result(result: dict[str, Any], run: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -65,7 +67,8 @@ def choose_columns(
 
     dst = None if given.dst == "" else pick("dst")
     settled = Columns(pick("src"), dst, pick("time"), pick("label"), pick("split"))
-    _refuse_missing([role for role in ENDS if not getattr(settled, role) and getattr(given, role) != ""], names, where)
+    lacking = [role for role in ENDS if not getattr(settled, role) and getattr(given, role) != ""]
+    _refuse_missing(lacking, names, where, before or {})
     settled = replace(settled, weight=pick("weight"), edge_type=pick("edge_type"), until=pick("until"))
     taken = {settled.src, settled.dst, settled.time, settled.label, settled.split, *classes}
     patterns = given.edge_features or known.edge_features
@@ -86,20 +89,36 @@ def _one(role: str, wanted: str | None, names: list[str], others: set[str], wher
     if wanted is not None:
         if wanted not in names:
             hint = _hint(wanted, [name for name in names if name not in others])
+            hint = _no_heading(names) or hint
             raise DataError(f"{where} has no column {wanted!r} for {role}; it has {_listed(names)}.{hint}")
         return wanted
     by_lower = {name.lower(): name for name in reversed(names)}
     return next((by_lower[usual] for usual in USUAL.get(role, ()) if usual in by_lower), None)
 
 
-def _refuse_missing(roles: list[str], names: list[str], where: str) -> None:
+def _no_heading(names: list[str]) -> str:
+    """What to do where what stands for names of columns is the first row: a number or a date is among them."""
+    for name in names:
+        for reads in (float, datetime.fromisoformat):
+            with contextlib.suppress(ValueError):
+                reads(name)
+                return f" The first line looks like a row of data ({name}): put a line of names above it."
+    return ""
+
+
+def _refuse_missing(roles: list[str], names: list[str], where: str, before: Mapping[str, Any]) -> None:
     """Refuse a source in which nothing has the usual name of these roles, all at once."""
     if not roles:
         return
     looks = " and none like ".join(f"{role} ({', '.join(USUAL[role][:5])}, ..)" for role in roles)
     options = " ".join(f"--{role} NAME" for role in roles)
     which = "which one it is" if len(roles) == 1 else "which they are"
-    raise DataError(f"{where} has no column that looks like {looks}; it has {_listed(names)}. Say {which}: {options}.")
+    earlier = [f"{role} from {before[role]!r}" for role in roles if before.get(role)]
+    more = f" (The data of the run had {', '.join(earlier)}.)" if earlier else ""
+    raise DataError(
+        f"{where} has no column that looks like {looks}; it has {_listed(names)}. Say {which}: {options}."
+        + (_no_heading(names) or more)
+    )
 
 
 def _features(patterns: tuple[str, ...], names: list[str], taken: set[str | None], where: str) -> tuple[str, ...]:

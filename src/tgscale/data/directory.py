@@ -7,6 +7,7 @@ is the business of :mod:`tgscale.data.store` (event streams) and :mod:`tgscale.d
 
 from __future__ import annotations
 
+import difflib
 import errno
 import fcntl
 import glob
@@ -46,6 +47,8 @@ def read_json(path: str | Path) -> dict[str, Any]:
             how = f"it is a file. Import it first: `tgscale data import {path} --out DIR`, and give DIR."
         elif (Path(path) / "config.yaml").is_file():
             how = "it looks like a run directory. Give the data directory that the run was made from, or another."
+        elif not Path(path).exists():
+            how = f"there is nothing of that name.{near_path(path, META)} Make one with `tgscale data import`."
         else:
             how = f"{META} not found. Make one with `tgscale data import`."
         raise StoreError(f"{path} is not a tgscale data directory: {how}") from None
@@ -88,6 +91,14 @@ def read_kind(path: str | Path, kind: str, needed: set[str], columns: set[str]) 
     if missing:
         raise StoreError(f"{Path(path) / META} is damaged, it lacks {sorted(missing)}: import the data again.")
     return meta
+
+
+def near_path(path: str | Path, has: str) -> str:
+    """The name nearest to that of a folder which is not there, among those beside it that hold a file ``has``."""
+    path = Path(path)
+    beside = [each.name for each in path.parent.glob("*") if (each / has).is_file()] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, beside, n=1)
+    return f" Did you mean {path.with_name(near[0])}?" if near else ""
 
 
 def fingerprint(path: str | Path) -> str:

@@ -24,7 +24,7 @@ from tgscale.data.reading import Reading, check_choice, checked_rows, find_files
 from tgscale.data.row_classes import ClassNames, write_classes
 from tgscale.data.staging import Staged, Times
 from tgscale.data.store import NODE_IDS
-from tgscale.data.time_words import gap_hint
+from tgscale.data.time_words import gap_hint, in_words
 from tgscale.data.value_words import counted
 from tgscale.data.work import work_database
 from tgscale.errors import DataError
@@ -210,8 +210,8 @@ def _too_early(db: duckdb.DuckDBPyConnection, where: str, first: int, unit: str,
     if not count:
         return []
     rows = counted(count, "row is", "rows are")
-    seen = f"the last event that the memory has seen ({first} {unit})"
-    words = f"{where}: {rows} earlier (from {earliest} {unit}) than {seen}."
+    seen = f"the last event that the memory has seen ({in_words(first, unit)})"
+    words = f"{where}: {rows} earlier (from {in_words(earliest, unit)}) than {seen}."
     if on_error == "stop":
         raise DataError(
             f"{words} The memory cannot go back: give later rows, leave these out with --on-error drop, or start from "

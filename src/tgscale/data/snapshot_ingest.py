@@ -152,6 +152,7 @@ def import_snapshots(
         relabelled=not nodes.dense,
         dropped=prepared.dropped,
         unused=prepared.unused,
+        hints=[steps.hint] if steps.hint else [],
     )
 
 
@@ -237,6 +238,7 @@ def _import_stream(
             },
         )
     hints = ["the edge features of the events are not kept in snapshots"] if stream.edge_dim else []
+    hints += [steps.hint] if steps.hint else []
     return report_on(out, began, "stream", "a data directory", hints=hints)
 
 

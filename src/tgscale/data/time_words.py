@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -51,10 +52,31 @@ def date_of(time: int, unit: str) -> str | None:
     return _date(time, unit) if unit in PER_SECOND and time >= EARLIEST_DATE * PER_SECOND[unit] else None
 
 
+def in_words(time: int, unit: str) -> str:
+    """A time with its unit, and its date where it has one."""
+    date = date_of(time, unit)
+    return f"{time} {unit}" + (f", {date}" if date else "")
+
+
+def _written_date(number: int) -> tuple[str, str] | None:
+    """How a number reads as a date of 1900 to 2100, in words and for ``strptime``; None where it does not."""
+    for words, form in (("YYYYMMDD", "%Y%m%d"), ("YYYYMMDDHHMMSS", "%Y%m%d%H%M%S")):
+        with contextlib.suppress(ValueError):
+            if len(str(number)) == len(words) and 1900 <= datetime.strptime(str(number), form).year <= 2100:
+                return words, form
+    return None
+
+
 def unit_hint(first: int, last: int, unit: str) -> str | None:
     """What makes the unit of these times implausible, and what to do; None where nothing does."""
     if unit not in PER_SECOND:
         return None
+    if unit == "s" and (form := _written_date(first)) and form == _written_date(last):
+        query = f"SELECT * REPLACE (strptime(TIME::VARCHAR, '{form[1]}') AS TIME) FROM source"
+        return (
+            f"the times {first} to {last} look like dates that are written as {form[0]}, and were taken for seconds. "
+            f'If they are dates, say so, with their column for TIME: --query "{query}".'
+        )
     if last >= LATEST * PER_SECOND[unit]:
         what = f"the last time is {last} {unit}: that is far in the future"
     elif last - first > LONGEST_SPAN * PER_SECOND[unit]:

@@ -61,7 +61,7 @@ def in_words(part: str, place: str, row: dict[str, Any], staged: Staged, rules: 
     if value is None:
         what = "is missing"
     elif part == "time":
-        what = _time_words(value, rules.times, staged.dated)
+        what = _time_words(value, rules.times, staged.dated, column)
     elif part == "split":
         what = "is not 0 (train), 1 (val) or 2 (test)"
     elif part in ("src", "dst"):
@@ -93,11 +93,16 @@ def _moment(value: Any) -> date | None:
         return None
 
 
-def _time_words(value: Any, times: Times, dated: bool) -> str:
+def _time_words(value: Any, times: Times, dated: bool, column: str) -> str:
     number = _number(value)
     moment = _moment(value)
     if number is None and moment is None:
-        return "is neither a number nor a date such as 2024-02-01 or 2024-02-01 12:30:00"
+        words = "is neither a number nor a date such as 2024-02-01 or 2024-02-01 12:30:00"
+        if not re.match(r"\s*\d{1,4}[./-]\d{1,2}[./-]\d{1,4}\b", str(value)):
+            return words
+        form = "%d.%m.%Y" + (" %H:%M" if ":" in str(value) else "")
+        cure = _reading(column, f"strptime({{}}, '{form}')")
+        return f"{words}; where all are dates of one form, name that: {cure}"
     if number is None:
         if not dated:
             return "is a date, and most of the column are numbers"
@@ -157,7 +162,8 @@ def _feature_words(row: dict[str, Any], staged: Staged) -> str:
     for name, value in pairs:
         number = _number(value)
         if value is None:
-            return f"column {name!r} (edge_features): the value is missing; fill it, by 0 for instance."
+            filled = _reading(name, "coalesce({}, '0')")
+            return f"column {name!r} (edge_features): the value is missing; fill it, by 0 for instance: {filled}."
         if number is None or not abs(number) < 3.4028236e38:
             what = "is not a number" if number is None or math.isnan(number) else "is not a finite 32-bit number"
             return f"column {name!r} (edge_features): {_shown(value)} {what}."
@@ -172,9 +178,13 @@ def hint_of(part: str, row: dict[str, Any], staged: Staged, rules: Rules, mostly
     if name is None or part in ("src", "dst"):
         return ""
     if DECIMAL_COMMA.fullmatch(row[name]):
-        column = name if name.isidentifier() else sql_name(name).replace('"', '\\"')
-        query = f"SELECT * REPLACE (replace({column}, ',', '.') AS {column}) FROM source"
-        return f' Where a comma stands for a decimal point: --query "{query}".'
+        return f" Where a comma stands for a decimal point: {_reading(name, '''replace({}, ',', '.')''')}."
     if mostly and rules.classes and part in ("label", "edge_features"):
         return f" For classes named by text: --edge-classes {shlex.quote(name)}."
     return ""
+
+
+def _reading(name: str, how: str) -> str:
+    """The option by which a column is read otherwise: SQL with ``{}`` for the column."""
+    column = name if name.isidentifier() else sql_name(name).replace('"', '\\"')
+    return f'--query "SELECT * REPLACE ({how.format(column)} AS {column}) FROM source"'

@@ -14,6 +14,7 @@ import duckdb
 import numpy as np
 
 from tgscale.data.staging import UNITS
+from tgscale.data.time_words import in_words
 from tgscale.errors import ConfigError, DataError
 
 MOST_STEPS = 1_000_000
@@ -73,7 +74,10 @@ class Cut:
         """
         match = re.fullmatch(r"\s*(\d+)\s*([a-z]*)\s*", str(self.every))
         if match is None or int(match[1]) == 0 or match[2] not in ("", *SPANS, *UNITS):
-            raise ConfigError(f"--every {self.every!r} is no length of time: give one such as 1d, 6h, 30min or 3600.")
+            raise ConfigError(
+                f"--every {self.every!r} is no length of time: give one such as 1w, 1d, 6h, 30min or 3600; for "
+                "months, number them in a column: --snapshots COLUMN."
+            )
         amount, given = int(match[1]), match[2]
         if not given:
             return amount
@@ -95,6 +99,7 @@ class Steps:
         count: number of steps.
         time: int64 ``[count]``, start of each step.
         about: what ``meta.json`` says of it.
+        hint: what looks odd.
     """
 
     sql: str
@@ -102,6 +107,7 @@ class Steps:
     count: int
     time: np.ndarray
     about: dict[str, Any]
+    hint: str | None = None
 
 
 def cut(db: duckdb.DuckDBPyConnection, how: Cut, events: str, unit: str) -> Steps:
@@ -132,6 +138,20 @@ def cut(db: duckdb.DuckDBPyConnection, how: Cut, events: str, unit: str) -> Step
         count=steps,
         time=start + length * np.arange(steps, dtype=np.int64),
         about={name: value for name, value in vars(how).items() if value is not None} | {"window": length},
+        hint=_cut_short(first, last, start + (steps - 1) * length, length, unit)
+        if steps > 1 and not how.intervals
+        else None,
+    )
+
+
+def _cut_short(first: int, last: int, start: int, length: int, unit: str) -> str | None:
+    """What to know of a last window, from ``start`` on, that events do not fill."""
+    share = (last + 1 - start) / length
+    if share > 0.5:
+        return None
+    return (
+        f"the last snapshot, from {in_words(start, unit)} on, has events of {share:.0%} of its time alone, and what "
+        "comes after it is predicted from that: leave its rows out to end with a whole one."
     )
 
 

@@ -25,11 +25,15 @@ class Bar(NamedTuple):
     label: str
 
 
-def bars_figure(bars: Sequence[Bar]) -> Figure:
-    """A bar per row, from 0; its words stand above it, at the left its name and at the right its figure."""
+def bars_figure(bars: Sequence[Bar], most: float = 0.0) -> Figure:
+    """A bar per row, from 0; its words stand above it, at the left its name and at the right its figure.
+
+    The track reaches to ``most``, or to the longest bar.
+    """
     with rc_context(STYLE):
         figure, axes = _page(len(bars))
-        longest = max((bar.value for bar in bars), default=0) or 1
+        longest = max((bar.value for bar in bars), default=0)
+        longest = max(longest, most) or 1
         axes.set_xlim(0, longest)
         for row, bar in enumerate(bars):
             axes.broken_barh([(0, longest)], (row + 0.16, 0.2), facecolors=GRID, linewidth=0)

@@ -42,7 +42,7 @@ from tgscale.train.environment import (
 )
 from tgscale.train.interrupt import Interrupt
 from tgscale.train.loggers import check_loggers, start_loggers
-from tgscale.train.progress import Progress, tell_validation
+from tgscale.train.progress import Progress, no_better_for, tell_validation
 from tgscale.train.run_start import (
     BEST,
     FINAL_LABELS,
@@ -300,6 +300,8 @@ class _Trainer:
         patience = self.config.train.patience
         while self.loop.iteration < self.schedule.iterations:
             if patience and self.validations - self.best_validation >= patience:
+                if not (self.config.quiet or self.run is None):
+                    print(no_better_for(patience), file=sys.stderr)
                 break  # here, as a run that goes on may have come to this before
             with self.interrupt.deferred():
                 self._one_sweep()

@@ -129,6 +129,11 @@ def tell_validation(label: str, loss: float, metric: str, value: float, best: bo
     print(f"{label}: {words}", file=sys.stderr)
 
 
+def no_better_for(patience: int) -> str:
+    """What is said when a run ends before its last epoch."""
+    return f"no better for {patience} validation{'s' if patience > 1 else ''}: training ends here (--train.patience)"
+
+
 def duration(seconds: float) -> str:
     """A time in words: ``40 s``, ``7 min``, ``3 h 20 min``, ``2 days 4 h``."""
     if seconds < 90:

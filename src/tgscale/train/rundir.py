@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 import yaml
 
-from tgscale.data.directory import META
+from tgscale.data.directory import META, near_path
 from tgscale.data.files import write_atomically
 from tgscale.errors import ConfigError, RunError
 from tgscale.train.environment import describe_environment
@@ -136,8 +136,7 @@ class RunDirectory:
         try:
             config = yaml.safe_load(file.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
-            kind = " It is a data directory: give the --run of a training on it." if _is_data(Path(path)) else ""
-            raise RunError(f"{path} is not a run directory: {CONFIG} not found in it.{kind}") from None
+            raise RunError(f"{path} is not a run directory: {_what_is(Path(path))}") from None
         except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
             raise RunError(f"{file} cannot be read ({error}).") from error
         if not isinstance(config, dict):
@@ -270,8 +269,15 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _is_data(path: Path) -> bool:
-    return (path / META).is_file()
+def _what_is(path: Path) -> str:
+    """What a path is that is no run directory, and what to do."""
+    if (path / META).is_file():
+        return f"{CONFIG} not found in it. It is a data directory: give the --run of a training on it."
+    if not path.exists():
+        return f"there is nothing of that name.{near_path(path, CONFIG)}"
+    runs = sorted(file.parent.name for file in path.glob(f"*/{CONFIG}"))
+    there = f" It holds runs: {', '.join(runs[:8])}{', ..' if len(runs) > 8 else ''}." if runs else ""
+    return f"{CONFIG} not found in it.{there}"
 
 
 def plain(value: Any) -> Any:

@@ -11,6 +11,7 @@ from tgscale.report.published import Published, published
 from tgscale.report.runs import Run, numbers
 from tgscale.report.section import Section, Table, number
 from tgscale.train.metric_names import lower_is_better, metric_name
+from tgscale.train.verdict import against_rules
 
 RULES_SHOWN, PUBLISHED_SHOWN = 4, 6
 
@@ -57,12 +58,16 @@ def _compare(section: Section, group: list[Run], runs: list[Run], place: int) ->
     if papers:
         section.tables.append(_table_of_papers(papers, metric, data))
     bars = _bars(group, names, runs, rules, papers, metric)
+    of_rules = {name: values[metric] for name, values in rules.items() if metric in values}
+    for run, name in zip(group, names, strict=True):
+        if metric in run.test and (line := against_rules(metric, run.test[metric], of_rules)):
+            section.notes.append(f"{name}, {line}.")
     arrow = "lower is better" if lower_is_better(metric) else "higher is better"
     section.drawings.append(
         Drawing(
             f"result-{place}",
             f"{data}: test {metric_name(metric)}, {arrow}",
-            bars_figure(bars),
+            bars_figure(bars, most=0.0 if lower_is_better(metric) else 1.0),
             _about(group, bool(papers), _left_out(rules, papers, metric)),
         )
     )

@@ -18,7 +18,12 @@ def verdict(result: dict[str, Any]) -> str | None:
     metric = result.get("metric") or next(iter(result["val"]))
     own = result["test"].get(metric)
     rules = {name: values[metric] for name, values in result["baselines"].items() if values.get(metric) is not None}
-    if own is None or not rules:
+    return None if own is None else against_rules(metric, own, rules)
+
+
+def against_rules(metric: str, own: float, rules: dict[str, float]) -> str | None:
+    """The same of one metric: the model's, and that of each rule."""
+    if not rules:
         return None
     sign = -1 if lower_is_better(metric) else 1
     best = max(rules, key=lambda name: sign * rules[name])
