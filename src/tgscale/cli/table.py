@@ -10,13 +10,15 @@ from rich.table import Table
 from tgscale.cli.console import Output
 from tgscale.stream.protocol import PROTOCOLS
 from tgscale.train.metric_names import metric_name
-from tgscale.train.verdict import verdict
+from tgscale.train.verdict import few_new_nodes, verdict
 
 
 def print_result(result: dict[str, Any], run: Path) -> None:
     """The result of a run beside the rules, and where everything lies."""
     data, train = result["data"], result["train"]
     print_metrics("test", result["test"], result["baselines"], result["protocol"], result["model"])
+    if note := few_new_nodes(result):
+        print(f"note: {note}.")
     _print_verdict(result)
     if train["profiled"]:
         print_time(train)

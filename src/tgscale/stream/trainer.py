@@ -511,7 +511,12 @@ class _Trainer:
         return {
             "task": engine.task.title,
             "model": config.model.name,
-            "data": {"name": stream.name, "events": stream.num_events, "nodes": stream.num_nodes},
+            "data": {
+                "name": stream.name,
+                "events": stream.num_events,
+                "nodes": stream.num_nodes,
+                "new_node_test_events": int(new.sum()),
+            },
             "split": {**vars(engine.split), "by": "source" if stream.source_split else "time"},
             "protocol": describe_protocol(engine),
             "metric": engine.task.metric,

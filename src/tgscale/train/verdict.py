@@ -1,11 +1,14 @@
-"""What a result comes to, in a line: whether the model is above the best rule, which needs no training."""
+"""What a result comes to, in a line: whether the model is above the best rule; and which figure rests on little."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from tgscale.data.value_words import counted
 from tgscale.train.metric_names import lower_is_better, metric_name
 
+FEW = 30
+"""Events whose mean says little."""
 WHAT_TO_DO = "docs/troubleshooting.md#the-model-is-no-better-than-a-rule"
 
 
@@ -19,6 +22,14 @@ def verdict(result: dict[str, Any]) -> str | None:
     own = result["test"].get(metric)
     rules = {name: values[metric] for name, values in result["baselines"].items() if values.get(metric) is not None}
     return None if own is None else against_rules(metric, own, rules)
+
+
+def few_new_nodes(result: dict[str, Any]) -> str | None:
+    """What to know of the metric of new nodes where it is that of a few events; else None."""
+    count = (result.get("data") or {}).get("new_node_test_events")
+    if not count or count >= FEW or (result.get("test") or {}).get("mrr_new_nodes") is None:
+        return None
+    return f"{metric_name('mrr_new_nodes')} is that of {counted(count, 'test event')} alone"
 
 
 def against_rules(metric: str, own: float, rules: dict[str, float]) -> str | None:

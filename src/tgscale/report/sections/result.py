@@ -11,7 +11,7 @@ from tgscale.report.published import Published, published
 from tgscale.report.runs import Run, numbers
 from tgscale.report.section import Section, Table, number
 from tgscale.train.metric_names import lower_is_better, metric_name
-from tgscale.train.verdict import against_rules
+from tgscale.train.verdict import against_rules, few_new_nodes
 
 RULES_SHOWN, PUBLISHED_SHOWN = 4, 6
 
@@ -62,6 +62,8 @@ def _compare(section: Section, group: list[Run], runs: list[Run], place: int) ->
     for run, name in zip(group, names, strict=True):
         if metric in run.test and (line := against_rules(metric, run.test[metric], of_rules)):
             section.notes.append(f"{name}, {line}.")
+        if note := few_new_nodes(run.result):
+            section.notes.append(f"{name}: {note}.")
     arrow = "lower is better" if lower_is_better(metric) else "higher is better"
     section.drawings.append(
         Drawing(
