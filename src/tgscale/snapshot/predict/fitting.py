@@ -66,14 +66,16 @@ def _compared(
     if task_name(config, trained) == "regression":
         same["values to predict"] = [each.target_dim for each in both]
         same["steps until a target is known"] = [each.target_delay for each in both]
-    sources = [_source(folder) for folder in (place, data)]
-    for name in ("every", "events_per_snapshot"):
-        cuts = [source.get("cut") or {} for source in sources]
-        if all(name in each for each in cuts):
-            same[f"--{name.replace('_', '-')}"] = [(each["window"] if name == "every" else each[name]) for each in cuts]
+    metas = [read_json(folder) for folder in (place, data)]
+    sources = [meta.get("source") or {} for meta in metas]
+    cuts = [source.get("cut") or {} for source in sources]
+    if all("every" in cut for cut in cuts) and sequence.time_unit == trained.time_unit:
+        same["--every"] = [cut["window"] for cut in cuts]
+    if all("events_per_snapshot" in cut for cut in cuts):
+        same["--events-per-snapshot"] = [cut["events_per_snapshot"] for cut in cuts]
+    # Data directories from before these were kept are taken as they are.
     if all("weight" in source for source in sources):
         same["meaning of weights"] = [source["weight"] for source in sources]
-    metas = [read_json(folder) for folder in (place, data)]
     if all("num_sources" in meta for meta in metas):
         same["--bipartite"] = [meta["num_sources"] is not None for meta in metas]
     if all(source.get("format") == "array" for source in sources):
