@@ -4,6 +4,7 @@ WORKERS ?= 2
 REAL := $(or $(TGSCALE_SHARED_DATA),../shared/data)
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+RUNS := .venv/.runs
 PEERS := build/peers/env/bin/python
 # Waiting threads sleep, as those of the command line do.
 PASSIVE := OMP_WAIT_POLICY=PASSIVE
@@ -21,7 +22,12 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/pip install -c constraints.txt -e '.[dev,docs]'
 	touch $@
 
-demo: $(INSTALLED) ## Make data, train, evaluate, and show what came out and where it lies.
+$(RUNS): pyproject.toml constraints.txt # what it takes to use it, without the tools of developers
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -c constraints.txt -e .
+	touch $@
+
+demo: $(RUNS) ## Make data, train, evaluate, and show what came out and where it lies.
 	$(BIN)/tgscale data generate stream --out data/demo --overwrite
 	rm -rf runs/demo
 	$(BIN)/tgscale train --data data/demo --run runs/demo --train.epochs 3
