@@ -90,7 +90,7 @@ def test_result_has_what_it_promises(config):
     result = train_stream(config)
     assert json.loads((config.run / "result.json").read_text()) == json.loads(json.dumps(result))
     assert result["task"] == "link prediction"
-    assert result["data"] == {"name": "events", "events": 300, "nodes": 30}
+    assert result["data"] == {"name": "events", "events": 300, "nodes": 30, "new_node_test_events": 0}
     assert result["protocol"] == {
         "name": "mrr49",
         "negatives": 49,

@@ -131,7 +131,12 @@ except LostPeerError:
     def start(seconds: str) -> subprocess.Popen:
         env = {**os.environ, "TORCHELASTIC_RUN_ID": "1", "SECONDS": seconds}
         return subprocess.Popen(
-            [sys.executable, "-c", program], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [sys.executable, "-c", program],
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            # Ctrl-C counts, even where these tests run in the background of a shell, which ignores it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     process = start("60")
