@@ -51,6 +51,7 @@ def test_a_column_is_one_end(named, table, text, options, src, dst, unused):
     [
         ("q.csv", "a,b\na,b\n", {}, "no column that looks like src"),
         ("q.csv", "src,dst\na,b\n", {"src": "src", "dst": "src"}, "--src and --dst both name the column 'src'"),
+        ("q.csv", "src,dst\na,b\na,b,c\n", {}, "row 2 has not the right number of values"),
         ("q.csv", "src\nd\n", {}, "such as 'd' in row 1"),
         ("q.csv", "src,dst\na,b\n,b\n", {}, "column 'src': 1 row has an id .* such as an empty id in row 2"),
         ("q.csv", "src,dst\n", {}, "there are no rows|has no rows"),

@@ -1,6 +1,7 @@
 """Predictions of steps: the numbers of the evaluation, what is still to come, and whom they are about."""
 
 import json
+from dataclasses import replace
 
 import duckdb
 import numpy as np
@@ -643,6 +644,31 @@ def test_snapshots_that_were_imported_otherwise_are_refused(make_config, tmp_pat
     with pytest.raises(ConfigError, match=words):
         predict_snapshots(config.run, tmp_path / "a.parquet", snapshots=tmp_path / "other", quiet=True)
     assert not (tmp_path / "a.parquet").exists()
+
+
+def test_targets_of_another_kind_are_refused(make_config, tmp_path):
+    series = np.random.default_rng(0).random((40, 6), np.float32)
+    np.savez(tmp_path / "e.npz", x=series, adj=np.eye(6))
+    for horizon in (1, 2):
+        import_array(tmp_path / "e.npz", tmp_path / f"ahead{horizon}", horizon=horizon)
+    one = open_snapshots(tmp_path / "ahead1")
+    save_snapshots(replace(one, target=np.repeat(one.target, 2, axis=2)), tmp_path / "two")
+    config = make_config(data=tmp_path / "ahead1", train__epochs=1, groups_per_step=2)
+    train_snapshots(config)
+    for other, words in (
+        ("ahead2", "steps until a target is known: 2, and .* 1"),
+        ("two", "values to predict: 2, and .* 1"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            predict_snapshots(config.run, tmp_path / "a.parquet", snapshots=tmp_path / other, quiet=True)
+
+
+def test_device_and_threads_are_those_that_are_asked_for(linked, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(run_module, "set_threads", asked.append)
+    with pytest.raises(ConfigError, match="nowhere"):
+        predict_snapshots(linked.run, tmp_path / "a.parquet", device="nowhere", threads=3, quiet=True)
+    assert asked == [3]
 
 
 def test_weights_of_other_data_are_refused(linked, tmp_path):
