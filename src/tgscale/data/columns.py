@@ -88,8 +88,7 @@ def _there(before: Mapping[str, Any], known: Columns, names: list[str]) -> dict[
 def _one(role: str, wanted: str | None, names: list[str], others: set[str], where: str) -> str | None:
     if wanted is not None:
         if wanted not in names:
-            hint = _hint(wanted, [name for name in names if name not in others])
-            hint = _no_heading(names) or hint
+            hint = _no_heading(names) or _hint(wanted, [name for name in names if name not in others])
             raise DataError(f"{where} has no column {wanted!r} for {role}; it has {_listed(names)}.{hint}")
         return wanted
     by_lower = {name.lower(): name for name in reversed(names)}

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from tgscale.data.columns import USUAL, choose_columns
-from tgscale.data.formats import FORMATS, read_source
+from tgscale.data.formats import recognised
 from tgscale.data.formats.source import FILE_COLUMN, Columns, sql_name
 from tgscale.data.problems import refuse_bad_lines
 from tgscale.data.snapshot_ids import NamedSnapshots
@@ -43,10 +43,10 @@ def read_queries(
     wanted = "give a CSV, Parquet or JSON file with a column of sources"
     if not file.is_file():
         raise DataError(f"--queries {file} {'is a folder' if file.exists() else 'not found'}: {wanted}.")
-    if not any(known.recognise([file]) for known in FORMATS.values()):
+    if (known := recognised([file])) is None:
         raise DataError(f"--queries {file} is no table, by its name and content: {wanted}.")
     with tempfile.TemporaryDirectory() as folder, work_database(work := Path(folder) / "work", MEMORY, None) as db:
-        source = read_source([file], "auto", work)
+        source = known.read([file], work)
         described = db.execute(f"DESCRIBE SELECT * FROM {source.relation}").fetchall()
         names = [name for name, *_ in described if name != FILE_COLUMN]
         ends = _ends(names, f"--queries {file}", src, dst, before)

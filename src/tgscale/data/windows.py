@@ -138,16 +138,14 @@ def cut(db: duckdb.DuckDBPyConnection, how: Cut, events: str, unit: str) -> Step
         count=steps,
         time=start + length * np.arange(steps, dtype=np.int64),
         about={name: value for name, value in vars(how).items() if value is not None} | {"window": length},
-        hint=_cut_short(first, last, start + (steps - 1) * length, length, unit)
-        if steps > 1 and not how.intervals
-        else None,
+        hint=None if how.intervals else _cut_short(last, start + (steps - 1) * length, length, unit, steps),
     )
 
 
-def _cut_short(first: int, last: int, start: int, length: int, unit: str) -> str | None:
-    """What to know of a last window, from ``start`` on, that events do not fill."""
+def _cut_short(last: int, start: int, length: int, unit: str, steps: int) -> str | None:
+    """What to know of the last of several windows, from ``start`` on, where events fill less than half of it."""
     share = (last + 1 - start) / length
-    if share > 0.5:
+    if steps == 1 or share > 0.5:
         return None
     return (
         f"the last snapshot, from {in_words(start, unit)} on, has events of {share:.0%} of its time alone, and what "

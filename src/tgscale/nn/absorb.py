@@ -16,11 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from tgscale.nn.fast_math import sigmoid, tanh
-from tgscale.nn.gather_attention import SINE, feature_row, padded_phase
+from tgscale.nn.gather_attention import FAST_MATH, SINE, feature_row, padded_phase
 from tgscale.nn.gemm import gemm
 from tgscale.nn.prefetch import prefetch_row
 
-_FAST = {"reassoc", "contract", "arcp"}
 _AHEAD = 4
 
 
@@ -35,7 +34,7 @@ def _with_mail(mail_event):
     return rows[:found]
 
 
-@numba.njit(cache=True, parallel=True, fastmath=_FAST, nogil=True)
+@numba.njit(cache=True, parallel=True, fastmath=FAST_MATH, nogil=True)
 def _assemble(rows, mail, edge, mail_event, dt, omega, bias, sine, x):
     """x = [mail || edge features || phi(dt)] of the rows; the columns behind are scratch."""
     chunk = 64
@@ -49,7 +48,7 @@ def _assemble(rows, mail, edge, mail_event, dt, omega, bias, sine, x):
             feature_row(x[i], mail[u], edge[mail_event[u]], dt[u], omega, bias, sine, phi)
 
 
-@numba.njit(cache=True, parallel=True, fastmath=_FAST, nogil=True)
+@numba.njit(cache=True, parallel=True, fastmath=FAST_MATH, nogil=True)
 def _gates(rows, x, gate, inner, b_x, b_h, out):
     """Gates r, z, n in place of their sums in ``gate``; new states into the rows of ``out``."""
     D = inner.shape[1]
@@ -68,7 +67,7 @@ def _gates(rows, x, gate, inner, b_x, b_h, out):
             new[d] = n[d] + z[d] * (h[d] - n[d])
 
 
-@numba.njit(cache=True, parallel=True, fastmath=_FAST, nogil=True)
+@numba.njit(cache=True, parallel=True, fastmath=FAST_MATH, nogil=True)
 def _gates_backward(rows, x, gate, inner, grad, grad_gate, grad_inner):
     """Gradients of the gates' sums, and of the product of the state within the candidate."""
     D = inner.shape[1]

@@ -28,9 +28,10 @@ from tgscale.nn.dispatch import has_triton, on_cpu_kernels
 from tgscale.nn.prefetch import prefetch_row
 from tgscale.nn.time_encoding import time_encoding
 
-# No "nnan"/"ninf": a diverging model must show its NaN. No "nsz": with it LLVM reorders sums whenever it optimises, and
-# a kernel that was just compiled is optimised once more than the same one from the cache: they differed in last bits.
-_FAST = {"reassoc", "contract", "arcp"}
+FAST_MATH = {"reassoc", "contract", "arcp"}
+"""What LLVM may do to the sums of kernels. No ``nnan`` nor ``ninf``: a diverging model must show its NaN. No ``nsz``:
+with it sums are reordered whenever code is optimised, and a kernel that was just compiled is optimised once more than
+the same one from the cache: they differed in last bits."""
 _CHUNK = 32
 
 
@@ -51,7 +52,7 @@ def _padded(width):
     return (width + 63) // 64 * 64
 
 
-@numba.njit(cache=True, fastmath=_FAST, inline="always")
+@numba.njit(cache=True, fastmath=FAST_MATH, inline="always")
 def _cosine(dt, shift, omega, bias, sine, out):
     """out[t] = cos(omega[t] dt + bias[t] - 2 pi shift), vectorised by the compiler; sine in out's dtype."""
     turn = 1.0 / (2.0 * math.pi)
@@ -66,14 +67,14 @@ def _cosine(dt, shift, omega, bias, sine, out):
         out[t] = u * (c0 + v * (c1 + v * (c2 + v * (c3 + v * (c4 + v * (c5 + v * (c6 + v * c7)))))))
 
 
-@numba.njit(cache=True, fastmath=_FAST, inline="always")
+@numba.njit(cache=True, fastmath=FAST_MATH, inline="always")
 def _copy(to, source):
     """``to[: len(source)] = source``; as a slice, Numba would test for overlap and copy one number at a time."""
     for d in range(len(source)):
         to[d] = source[d]
 
 
-@numba.njit(cache=True, fastmath=_FAST, inline="always")
+@numba.njit(cache=True, fastmath=FAST_MATH, inline="always")
 def feature_row(x, node, edge, dt, omega, bias, sine, phi):
     """x = [node || edge || phi || 1], the feature row of one neighbor; ``omega``, ``bias`` and ``phi`` are padded."""
     D, E, T = len(node), len(edge), len(x) - len(node) - len(edge) - 1
@@ -94,7 +95,7 @@ def _prefetch(r, z, slot, event, edge):
         prefetch_row(z, slot[r, j])
 
 
-@numba.njit(cache=True, fastmath=_FAST, inline="always")
+@numba.njit(cache=True, fastmath=FAST_MATH, inline="always")
 def _dot(zero, a, b):
     total = zero
     for p in range(len(a)):
@@ -102,7 +103,7 @@ def _dot(zero, a, b):
     return total
 
 
-@numba.njit(cache=True, fastmath=_FAST, inline="always")
+@numba.njit(cache=True, fastmath=FAST_MATH, inline="always")
 def _combine(out, weight, x, n):
     """out += sum over j of weight[j] x[j]; four rows at a time, since each pass reads and writes ``out``."""
     j = 0
@@ -119,7 +120,7 @@ def _combine(out, weight, x, n):
         j += 1
 
 
-@numba.njit(cache=True, parallel=True, fastmath=_FAST, nogil=True)
+@numba.njit(cache=True, parallel=True, fastmath=FAST_MATH, nogil=True)
 def _forward(query, query_row, z, slot, event, edge, dt, omega, bias, sine, keep, slope, out, score, weight):
     R, k = slot.shape
     H, W = query.shape[1], query.shape[2]
@@ -161,7 +162,7 @@ def _forward(query, query_row, z, slot, event, edge, dt, omega, bias, sine, keep
                 _copy(out[r, h], total_x[:W])
 
 
-@numba.njit(cache=True, parallel=True, fastmath=_FAST, nogil=True)
+@numba.njit(cache=True, parallel=True, fastmath=FAST_MATH, nogil=True)
 def _backward_query(
     grad, roots, roots_ptr, z, slot, event, edge, dt, omega, bias, sine, keep, slope, score, weight, grad_query
 ):
@@ -203,7 +204,7 @@ def _backward_query(
                 _copy(grad_query[row, h], grad_q[h, :W])
 
 
-@numba.njit(cache=True, parallel=True, fastmath=_FAST, nogil=True)
+@numba.njit(cache=True, parallel=True, fastmath=FAST_MATH, nogil=True)
 def _backward_node(grad, query, query_row, visits, visits_ptr, keep, weight, grad_score, grad_z):
     """Gradient of the node states, by node: each gathers what its visits (root * k + place) owe it.
 
@@ -225,7 +226,7 @@ def _backward_node(grad, query, query_row, visits, visits_ptr, keep, weight, gra
                     total[d] += w * g[d] + s * q[d]
 
 
-@numba.njit(cache=True, parallel=True, fastmath=_FAST, nogil=True)
+@numba.njit(cache=True, parallel=True, fastmath=FAST_MATH, nogil=True)
 def _backward_time(
     grad, query, query_row, event, dt, omega, bias, sine, keep, weight, grad_score, offset, grad_omega, grad_bias
 ):

@@ -16,9 +16,8 @@ from torch.nn import functional as F
 
 from tgscale.graph.hashing import mix_numba
 from tgscale.nn.dispatch import on_cpu_kernels
-from tgscale.nn.gather_attention import group
+from tgscale.nn.gather_attention import FAST_MATH, group
 
-_FAST = {"reassoc", "contract", "arcp"}
 _CHUNKS = 64
 
 
@@ -42,7 +41,7 @@ def dropout_mask(*shape: int, p: float, dtype: torch.dtype) -> Tensor:
     return mask
 
 
-@numba.njit(cache=True, parallel=True, fastmath=_FAST, nogil=True)
+@numba.njit(cache=True, parallel=True, fastmath=FAST_MATH, nogil=True)
 def _forward(y, own, row, keep, gamma, beta, eps, normed, inverse, out):
     width = y.shape[1]
     zero = y.dtype.type(0)
@@ -70,7 +69,7 @@ def _forward(y, own, row, keep, gamma, beta, eps, normed, inverse, out):
             h[o] = x[o] * gamma[o] + beta[o]
 
 
-@numba.njit(cache=True, parallel=True, fastmath=_FAST, nogil=True)
+@numba.njit(cache=True, parallel=True, fastmath=FAST_MATH, nogil=True)
 def _backward(grad, y, own, row, keep, gamma, normed, inverse, grad_y, partial):
     """Gradient of ``y``, and partial sums of those of gamma and beta."""
     R, width = y.shape
@@ -99,7 +98,7 @@ def _backward(grad, y, own, row, keep, gamma, normed, inverse, grad_y, partial):
                     out[o] *= keep[r, o]
 
 
-@numba.njit(cache=True, parallel=True, fastmath=_FAST, nogil=True)
+@numba.njit(cache=True, parallel=True, fastmath=FAST_MATH, nogil=True)
 def _sum_rows(values, order, ptr, out):
     """Sum of the rows of each group."""
     for q in numba.prange(len(ptr) - 1):

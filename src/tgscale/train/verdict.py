@@ -24,14 +24,6 @@ def verdict(result: dict[str, Any]) -> str | None:
     return None if own is None else against_rules(metric, own, rules)
 
 
-def few_new_nodes(result: dict[str, Any]) -> str | None:
-    """What to know of the metric of new nodes where it is that of a few events; else None."""
-    count = (result.get("data") or {}).get("new_node_test_events")
-    if not count or count >= FEW or (result.get("test") or {}).get("mrr_new_nodes") is None:
-        return None
-    return f"{metric_name('mrr_new_nodes')} is that of {counted(count, 'test event')} alone"
-
-
 def against_rules(metric: str, own: float, rules: dict[str, float]) -> str | None:
     """The same of one metric: the model's, and that of each rule."""
     if not rules:
@@ -43,3 +35,11 @@ def against_rules(metric: str, own: float, rules: dict[str, float]) -> str | Non
     words = f"test {metric_name(metric)} {side} the best rule ({best})" + (f" by {abs(apart):.4f}" if apart else "")
     way = " (lower is better)" if sign < 0 else ""
     return f"{words}{way}" + ("" if wins else f": {WHAT_TO_DO}")
+
+
+def few_new_nodes(result: dict[str, Any]) -> str | None:
+    """What to know of the metric of new nodes where it is that of a few events; else None."""
+    count = (result.get("data") or {}).get("new_node_test_events")
+    if not count or count >= FEW or (result.get("test") or {}).get("mrr_new_nodes") is None:
+        return None
+    return f"{metric_name('mrr_new_nodes')} is that of {counted(count, 'test event')} alone"

@@ -57,6 +57,11 @@ def check_format(name: str) -> None:
         raise ConfigError(f"unknown format {name!r}: choose auto, {', '.join(FORMATS)}, {ready}.{hint}")
 
 
+def recognised(paths: list[Path]) -> Format | None:
+    """The format that these files have by name and content; None where it is no known one."""
+    return next((known for known in FORMATS.values() if known.recognise(paths)), None)
+
+
 def read_source(paths: list[Path], format: str, work: Path) -> Source:
     """Describe the rows of these files.
 
@@ -65,8 +70,7 @@ def read_source(paths: list[Path], format: str, work: Path) -> Source:
     """
     if format != "auto":
         return FORMATS[format].read(paths, work)
-    for known in FORMATS.values():
-        if known.recognise(paths):
-            return known.read(paths, work)
+    if known := recognised(paths):
+        return known.read(paths, work)
     given = ", ".join(str(path) for path in paths[:3])
     raise DataError(f"cannot tell the format of {given} from name and content: say --format {'|'.join(FORMATS)}.")

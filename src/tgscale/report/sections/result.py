@@ -57,8 +57,8 @@ def _compare(section: Section, group: list[Run], runs: list[Run], place: int) ->
     section.tables.append(Table(["", *heads], rows, set(range(len(group))), words))
     if papers:
         section.tables.append(_table_of_papers(papers, metric, data))
-    bars = _bars(group, names, runs, rules, papers, metric)
     of_rules = {name: values[metric] for name, values in rules.items() if metric in values}
+    bars = _bars(group, names, runs, of_rules, papers, metric)
     for run, name in zip(group, names, strict=True):
         if metric in run.test and (line := against_rules(metric, run.test[metric], of_rules)):
             section.notes.append(f"{name}, {line}.")
@@ -70,7 +70,7 @@ def _compare(section: Section, group: list[Run], runs: list[Run], place: int) ->
             f"result-{place}",
             f"{data}: test {metric_name(metric)}, {arrow}",
             bars_figure(bars, most=0.0 if lower_is_better(metric) else 1.0),
-            _about(group, bool(papers), _left_out(rules, papers, metric)),
+            _about(group, bool(papers), _left_out(of_rules, papers)),
         )
     )
     section.figures[f"{data}: {task}" if f"{data}: {task}" not in section.figures else f"{words} ({place + 1})"] = {
@@ -90,7 +90,7 @@ def _bars(
     group: list[Run],
     names: list[str],
     runs: list[Run],
-    rules: dict[str, dict[str, float]],
+    rules: dict[str, float],
     papers: list[Published],
     metric: str,
 ) -> list[Bar]:
@@ -100,8 +100,8 @@ def _bars(
         for name, run in zip(names, group, strict=True)
         if metric in run.test
     ]
-    of_rules = sorted(((v[metric], n) for n, v in rules.items() if metric in v), key=lambda each: -sign * each[0])
-    bars += [Bar(f"rule: {name}", value, QUIET, number(value)) for value, name in of_rules[:RULES_SHOWN]]
+    best_rules = sorted(rules.items(), key=lambda each: -sign * each[1])[:RULES_SHOWN]
+    bars += [Bar(f"rule: {name}", value, QUIET, number(value)) for name, value in best_rules]
     of_papers = sorted(papers, key=lambda each: -sign * each.value)[:PUBLISHED_SHOWN]
     bars += [Bar(f"published: {each.system}", each.value, OTHER, number(each.value)) for each in of_papers]
     return bars
@@ -112,10 +112,10 @@ def _table_of_papers(papers: list[Published], metric: str, data: str) -> Table:
     return Table(["system", metric_name(metric), "source"], rows, caption=f"Published on {data}", words=True)
 
 
-def _left_out(rules: dict[str, dict[str, float]], papers: list[Published], metric: str) -> str:
+def _left_out(rules: dict[str, float], papers: list[Published]) -> str:
     """How many rules and papers have no bar."""
     more = {
-        "rule": sum(metric in values for values in rules.values()) - RULES_SHOWN,
+        "rule": len(rules) - RULES_SHOWN,
         "published figure": len(papers) - PUBLISHED_SHOWN,
     }
     words = [f"{count} more {what}{'s' if count > 1 else ''}" for what, count in more.items() if count > 0]

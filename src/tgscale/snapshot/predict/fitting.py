@@ -30,7 +30,9 @@ def check_fits(
     Raises:
         ConfigError: as said.
     """
-    for what, (found, expected) in _compared(sequence, place, trained, data, config).items():
+    metas = [read_json(folder) for folder in (place, data)]
+    sources = [meta.get("source") or {} for meta in metas]
+    for what, (found, expected) in _compared(sequence, trained, metas, sources, config).items():
         if found != expected:
             raise ConfigError(
                 f"--snapshots {place}: {what}: {_said(found)}, and the run was trained with {_said(expected)}: import "
@@ -41,9 +43,9 @@ def check_fits(
             f"--snapshots {place} has {sequence.num_relations} edge types, and the run was trained with "
             f"{trained.num_relations}."
         )
-    if task_name(config, trained) == "regression" and not _equally_scaled(sequence, place, trained, data):
+    if task_name(config, trained) == "regression" and not _equally_scaled(sequence, trained, sources):
         cure = "scale its target by those"
-        if _source(place).get("format") == "array":
+        if sources[0].get("format") == "array":
             cure = f"import it with --scale-as {data} (in place of --zscore)"
         raise ConfigError(
             f"--snapshots {place} is scaled by another mean and deviation (target_mean, target_std) than the run's "
@@ -52,9 +54,13 @@ def check_fits(
 
 
 def _compared(
-    sequence: SnapshotSequence, place: Path, trained: SnapshotSequence, data: Path, config: SnapshotConfig
+    sequence: SnapshotSequence,
+    trained: SnapshotSequence,
+    metas: list[dict[str, Any]],
+    sources: list[dict[str, Any]],
+    config: SnapshotConfig,
 ) -> dict[str, list[Any]]:
-    """What must be the same: as it is, and as it was in training."""
+    """What must be the same: as it is, and as it was in training; so are ``metas`` and their ``sources`` in pairs."""
     both = (sequence, trained)
     same: dict[str, list[Any]] = {
         "node features": [each.node_dim for each in both],
@@ -66,8 +72,6 @@ def _compared(
     if task_name(config, trained) == "regression":
         same["values to predict"] = [each.target_dim for each in both]
         same["steps until a target is known"] = [each.target_delay for each in both]
-    metas = [read_json(folder) for folder in (place, data)]
-    sources = [meta.get("source") or {} for meta in metas]
     cuts = [source.get("cut") or {} for source in sources]
     if all("every" in cut for cut in cuts) and sequence.time_unit == trained.time_unit:
         same["--every"] = [cut["window"] for cut in cuts]
@@ -87,13 +91,8 @@ def _said(value: Any) -> str:
     return {True: "yes", False: "no", None: "none"}[value] if isinstance(value, bool | None) else str(value)
 
 
-def _source(folder: Path) -> dict[str, Any]:
-    return read_json(folder).get("source") or {}
-
-
-def _equally_scaled(sequence: SnapshotSequence, place: Path, trained: SnapshotSequence, data: Path) -> bool:
+def _equally_scaled(sequence: SnapshotSequence, trained: SnapshotSequence, sources: list[dict[str, Any]]) -> bool:
     """Whether targets are scaled alike; there may be more or fewer nodes, where all of them are scaled by the same."""
-    sources = [_source(folder) for folder in (place, data)]
     if all(source.get("format") == "array" for source in sources):
         return all(sources[0][name] == sources[1][name] for name in ("mean", "std"))
     for name in ("target_mean", "target_std"):
